@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| ``TILEWRIGHT_DEBUG`` | 1 devices, 2 time per kernel, 3 tuning choices, 4 linked WGSL, 5 plans | 0 |
+| ``TILEWRIGHT_DEBUG`` | 1 devices, 2 kernel times, 3 tuning, 4 linked WGSL, 5 plans | 0 |
 | ``TILEWRIGHT_BACKEND`` | ``webgpu`` or ``wasm``; empty: chosen by measurement | empty |
 | ``TILEWRIGHT_CACHE`` | folder of tuning records and downloads | the platform's cache folder |
 | ``TILEWRIGHT_ADAPTER`` | part of the name of the GPU adapter to use | empty |

@@ -1,0 +1,1 @@
+"""What a model computes, free of any backend: the op vocabulary, shape rules, arena planner."""

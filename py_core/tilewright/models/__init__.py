@@ -1,0 +1,1 @@
+"""One short file per architecture: metadata -> graph. Weight names as data."""

@@ -1,0 +1,1 @@
+"""Where engine and text meet: chat, OpenAI shapes, worker, HTTP, command line."""

@@ -1,0 +1,1 @@
+"""The only folder that touches WebGPU: graph -> recorded plans of WGSL dispatches."""

@@ -1,0 +1,1 @@
+"""One module per kernel: Structure, Tuning, grid and cost of the WGSL file of the same name."""
