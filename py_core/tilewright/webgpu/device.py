@@ -1,0 +1,236 @@
+"""A GPU device: adapter choice, capabilities, pipelines, buffers, small reads.
+
+Everything that needs ``wgpu`` descriptors and is not on the token path is here. Knows nothing of
+models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import settings
+from ..errors import DeviceLostError, DeviceUnavailableError, KernelError, OutOfMemoryError
+from .api import wgpu
+from .kernels.kernel import Capabilities, Kernel
+
+_WANTED_FEATURES = ("shader-f16", "subgroup", "subgroups", "timestamp-query")
+_WANTED_LIMITS = (
+    "max-buffer-size",
+    "max-storage-buffer-binding-size",
+    "max-storage-buffers-per-shader-stage",
+    "max-compute-invocations-per-workgroup",
+    "max-compute-workgroup-size-x",
+    "max-compute-workgroup-storage-size",
+)
+
+
+@dataclass(frozen=True)
+class BufferRange:
+    """A part of a GPU buffer, as it is bound."""
+
+    buffer: Any
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A compiled kernel."""
+
+    label: str
+    handle: Any
+    layout: Any
+
+
+class Device:
+    """One open GPU device."""
+
+    def __init__(self, adapter: Any, handle: Any, capabilities: Capabilities) -> None:
+        self.adapter = adapter
+        self.handle = handle
+        self.capabilities = capabilities
+        self._pipelines: dict[str, Pipeline] = {}
+        self.allocated = 0
+        """Bytes of live buffers made by ``buffer``."""
+
+    @classmethod
+    async def open(cls) -> Device:
+        """Open the best adapter (or the one named by TILEWRIGHT_ADAPTER)."""
+        api = wgpu()
+        adapter = await _choose_adapter(api, settings.current().adapter)
+        features = [name for name in _WANTED_FEATURES if name in adapter.features]
+        limits = {name: adapter.limits[name] for name in _WANTED_LIMITS if name in adapter.limits}
+        try:
+            handle = await adapter.request_device_async(
+                required_features=features, required_limits=limits
+            )
+        except Exception as error:
+            raise DeviceUnavailableError(f"The GPU adapter refused a device: {error}") from error
+        device = cls(adapter, handle, _capabilities(adapter, handle, features))
+        if settings.current().debug >= 1:
+            print(f"device: {device.name} {device.capabilities}")
+        return device
+
+    @property
+    def name(self) -> str:
+        """The adapter's name."""
+        info = self.adapter.info
+        return str(info.get("device") or info.get("description") or info.get("vendor") or "GPU")
+
+    @property
+    def queue(self) -> Any:
+        """The device's queue."""
+        return self.handle.queue
+
+    def buffer(self, size: int, *, label: str = "", usage: Sequence[str] = ()) -> Any:
+        """Create a zeroed storage buffer of at least ``size`` bytes, copyable both ways.
+
+        ``usage`` adds names such as ``UNIFORM``; ``MAP_READ`` alone makes a staging buffer.
+        """
+        size = max(16, (size + 15) & ~15)
+        if size > self.capabilities.max_buffer:
+            raise OutOfMemoryError(
+                f"A buffer of {size} bytes for {label or 'a tensor'} exceeds this device's "
+                f"{self.capabilities.max_buffer}: choose a smaller context or model.",
+                size=size,
+            )
+        flags = wgpu().BufferUsage
+        if "MAP_READ" in usage:
+            bits = flags.MAP_READ | flags.COPY_DST
+        else:
+            bits = flags.STORAGE | flags.COPY_SRC | flags.COPY_DST
+            for name in usage:
+                bits |= getattr(flags, name)
+        try:
+            handle = self.handle.create_buffer(size=size, usage=bits, label=label)
+        except Exception as error:
+            raise OutOfMemoryError(
+                f"The GPU has no room for {size} bytes ({label}): {error}", size=size
+            ) from error
+        self.allocated += size
+        return handle
+
+    def release(self, buffer: Any) -> None:
+        """Destroy a buffer made by ``buffer``."""
+        self.allocated -= buffer.size
+        buffer.destroy()
+
+    async def pipeline(self, kernel: Kernel) -> Pipeline:
+        """Compile ``kernel`` (once per text); KernelError with file and line where that fails."""
+        found = self._pipelines.get(kernel.source.digest)
+        if found is not None:
+            return found
+        if settings.current().debug >= 4:
+            print(f"// {kernel.label}\n{kernel.source.code}")
+        shader_stage = wgpu().ShaderStage.COMPUTE
+        kinds = {"read": "read-only-storage", "read_write": "storage", "uniform": "uniform"}
+        try:
+            module = self.handle.create_shader_module(code=kernel.source.code, label=kernel.label)
+            layout = self.handle.create_bind_group_layout(
+                entries=[
+                    {
+                        "binding": number,
+                        "visibility": shader_stage,
+                        "buffer": {"type": kinds[binding.access]},
+                    }
+                    for number, binding in enumerate(kernel.bindings)
+                ]
+            )
+            handle = await self.handle.create_compute_pipeline_async(
+                layout=self.handle.create_pipeline_layout(bind_group_layouts=[layout]),
+                compute={"module": module, "entry_point": "main"},
+                label=kernel.label,
+            )
+        except Exception as error:
+            raise KernelError(_explain(kernel, str(error)), kernel=kernel.label) from error
+        pipeline = Pipeline(kernel.label, handle, layout)
+        self._pipelines[kernel.source.digest] = pipeline
+        return pipeline
+
+    def bind(self, pipeline: Pipeline, ranges: Sequence[BufferRange]) -> Any:
+        """Create the bind group of a dispatch."""
+        return self.handle.create_bind_group(
+            layout=pipeline.layout,
+            entries=[
+                {
+                    "binding": number,
+                    "resource": {"buffer": r.buffer, "offset": r.offset, "size": r.size},
+                }
+                for number, r in enumerate(ranges)
+            ],
+        )
+
+    async def read(self, buffer: Any, offset: int = 0, size: int | None = None) -> bytes:
+        """Copy a range back to the host (waits for the GPU; not for the token path)."""
+        size = buffer.size - offset if size is None else size
+        padded = (size + 3) & ~3
+        staging = self.buffer(padded, label="read-back", usage=("MAP_READ",))
+        try:
+            encoder = self.handle.create_command_encoder()
+            encoder.copy_buffer_to_buffer(buffer, offset, staging, 0, padded)
+            self.queue.submit([encoder.finish()])
+            await staging.map_async("READ", 0, padded)
+            data = bytes(staging.read_mapped(0, padded))[:size]
+            staging.unmap()
+        except Exception as error:
+            raise DeviceLostError(f"The GPU did not return its result: {error}") from error
+        finally:
+            self.release(staging)
+        return data
+
+
+async def _choose_adapter(api: Any, wanted: str) -> Any:
+    try:
+        if wanted:
+            for adapter in await api.gpu.enumerate_adapters_async():
+                if wanted.lower() in str(dict(adapter.info)).lower():
+                    return adapter
+            raise DeviceUnavailableError(f"No GPU adapter's name contains {wanted!r}.")
+        adapter = await api.gpu.request_adapter_async(power_preference="high-performance")
+    except DeviceUnavailableError:
+        raise
+    except Exception as error:
+        raise DeviceUnavailableError(f"WebGPU is not usable here: {error}") from error
+    if adapter is None:
+        raise DeviceUnavailableError(
+            "No WebGPU adapter was found: install a Vulkan driver (Debian: mesa-vulkan-drivers) "
+            "or, in a browser, enable WebGPU."
+        )
+    return adapter
+
+
+def _capabilities(adapter: Any, handle: Any, features: Sequence[str]) -> Capabilities:
+    limits, info = handle.limits, adapter.info
+    subgroups = "subgroup" in features or "subgroups" in features
+    names = ("vendor", "architecture", "device", "description", "backend_type")
+    return Capabilities(
+        max_binding=int(limits["max-storage-buffer-binding-size"]),
+        max_buffer=int(limits["max-buffer-size"]),
+        max_workgroups=int(limits["max-compute-workgroups-per-dimension"]),
+        max_invocations=int(limits["max-compute-invocations-per-workgroup"]),
+        workgroup_memory=int(limits["max-compute-workgroup-storage-size"]),
+        storage_buffers=int(limits["max-storage-buffers-per-shader-stage"]),
+        offset_alignment=int(limits["min-storage-buffer-offset-alignment"]),
+        f16="shader-f16" in features,
+        subgroups=subgroups,
+        subgroup_min=int(info.get("subgroup_min_size") or 4) if subgroups else 1,
+        subgroup_max=int(info.get("subgroup_max_size") or 128) if subgroups else 1,
+        timestamps="timestamp-query" in features,
+        packed_dot=True,
+        software=str(info.get("adapter_type", "")).upper() == "CPU"
+        or "swiftshader" in str(dict(info)).lower(),
+        key="|".join(str(info.get(name, "")) for name in names),
+    )
+
+
+def _explain(kernel: Kernel, message: str) -> str:
+    """Name the shader file and line behind a compiler message."""
+    match = re.search(r"(?:wgsl|tint)?:(\d+):(\d+)", message)
+    where = ""
+    if match:
+        file, line = kernel.source.origin(int(match.group(1)))
+        where = f" at {file}:{line}"
+    return f"The kernel {kernel.label} does not compile{where}: {message.strip()}"
