@@ -61,7 +61,8 @@ class Value:
 class Weight:
     """One or several tensors of the file, stacked along their rows: ``[sum of rows, columns]``.
 
-    All parts have the same columns and the same format. A vector (norm weight, bias) has one row.
+    All parts have the same columns and the same format. A vector (norm weight, bias) has one row;
+    several vectors are concatenated into one row (the stacked bias of a fused QKV).
     """
 
     tensors: tuple[str, ...]
@@ -108,6 +109,8 @@ class NormSpec:
     modulo its length."""
     center: bool = False
     """False: RMS norm. True: layer norm (mean subtracted)."""
+    weight_offset: float = 0.0
+    """Added to every element of ``weight``: 1.0 where a file stores gemma's weights minus one."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Embed(Op):
 
 @dataclass(frozen=True)
 class Norm(Op):
-    """out = norm(x) * weight + bias; with ``add`` the op computes residual + norm(x)."""
+    """out = norm(x) * weight + bias, plus ``residual`` where one is given."""
 
     x: Value
     norm: NormSpec
@@ -332,6 +335,10 @@ class ExpertLinear(Op):
     activation: str | None = None
     gated: bool = False
     """weight rows of each expert are [gate; up]; only where gate and up are one tensor."""
+    gate_then_up: bool = False
+    """With ``gated``: weight is a gate tensor and an up tensor stacked, all experts' gate rows
+    first; the up row that belongs to gate row r is r + experts * N (expert_rows is N, the rows of
+    one expert in one tensor)."""
 
 
 @dataclass(frozen=True)
