@@ -280,6 +280,24 @@ export function writeFromPython(
   }
 }
 
+/** Create a pipeline; on failure the error says what the shader compiler found, and where. */
+export async function createPipeline(
+  device: GPUDevice,
+  descriptor: GPUComputePipelineDescriptor,
+  module: GPUShaderModule,
+): Promise<GPUComputePipeline> {
+  try {
+    return await device.createComputePipelineAsync(descriptor);
+  } catch (error) {
+    const { messages } = await module.getCompilationInfo();
+    const lines = messages
+      .filter((message) => message.type === "error")
+      .map((message) => `${message.lineNum}:${message.linePos} ${message.message}`);
+    if (lines.length === 0 || !(error instanceof GPUPipelineError)) throw error;
+    throw new GPUPipelineError(lines.join("\n"), { reason: error.reason });
+  }
+}
+
 /** The errors that no scope caught, oldest first, at most 16; they are also logged. */
 export function watchErrors(device: GPUDevice): GPUError[] {
   const errors: GPUError[] = [];

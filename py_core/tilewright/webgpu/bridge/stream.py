@@ -1,0 +1,88 @@
+"""Bytes of a model from the browser's side: small reads into Python, large ones past it.
+
+A ``BrowserSource`` wraps a JavaScript ``ByteSource`` (a URL, a Blob, a stored file; see
+``web/src/sources.ts``). Headers are read through it; weights go by ``stream_into``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import CancelledError, SourceError, TilewrightError
+from ...formats.source import check_range
+
+
+def _translated(error: Any) -> TilewrightError:
+    """Turn what JavaScript threw into an error of Tilewright."""
+    reason = error.js_error
+    if getattr(reason, "name", "") == "AbortError":
+        return CancelledError("Loading was stopped.")
+    return SourceError(str(reason.message))
+
+
+class BrowserSource:
+    """A JavaScript source as ``tilewright.formats.source.ByteSource``."""
+
+    def __init__(self, js_source: Any, signal: Any = None) -> None:
+        self.js_source = js_source
+        self.signal = signal
+        self.name = str(js_source.name)
+        self.size = int(js_source.size)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes from ``offset``."""
+        from pyodide.ffi import JsException
+
+        check_range(self, offset, length)
+        try:
+            data = await self.js_source.read(offset, length, self.signal)
+        except JsException as error:
+            raise _translated(error) from error
+        result: bytes = data.to_bytes()
+        return result
+
+    def close(self) -> None:
+        """Release the file or the connection."""
+        self.js_source.close()
+
+
+async def stream_into(
+    source: BrowserSource,
+    byte_offset: int,
+    length: int,
+    gpu_buffer: Any,
+    buffer_offset: int = 0,
+    on_bytes: Callable[[int], None] | None = None,
+) -> int:
+    """Stream a byte range into a COPY_DST buffer, in pieces of up to 1 MiB, past Python.
+
+    ``buffer_offset`` is a multiple of 4; a length that is not is padded with zero bytes.
+    ``on_bytes`` is called with the length of each piece. Returns the number of bytes of the source
+    that were written. Raises SourceError when bytes cannot be read, CancelledError when stopped.
+    """
+    from pyodide.ffi import JsException, create_proxy
+
+    from .objects import half
+
+    check_range(source, byte_offset, length)
+    callback = create_proxy(on_bytes) if on_bytes else None
+    device = gpu_buffer._device._internal
+    try:
+        return int(
+            await half().streamInto(
+                device,
+                source.js_source,
+                byte_offset,
+                length,
+                gpu_buffer._internal,
+                buffer_offset,
+                callback,
+                source.signal,
+            )
+        )
+    except JsException as error:
+        raise _translated(error) from error
+    finally:
+        if callback is not None:
+            callback.destroy()
