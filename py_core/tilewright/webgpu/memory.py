@@ -1,0 +1,351 @@
+"""Weights in GPU memory: where they go, and how they get there.
+
+Matrices are stored as the planes that their format's role file reads (``kernels/packing.py``); the
+raw blocks of the file are uploaded in bounded pieces and re-laid out by a compute shader. Vectors
+(norm weights, biases) become f32. A matrix larger than the device's binding limit is split by rows
+into shards. Tensors are visited in file order, so that a network source can be one long stream.
+Knows nothing of what the weights mean.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..errors import OutOfMemoryError, UnsupportedModelError
+from ..formats.model_file import ModelFile, TensorInfo
+from ..formats.quant import BF16, F16, F32
+from ..formats.source import ByteSource
+from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
+from .api import IN_BROWSER
+from .device import BufferRange, Device, Pipeline
+from .kernels import repack
+from .kernels.kernel import Kernel
+from .kernels.packing import Packing, packing, table_bytes
+
+PIECE = 8 << 20
+"""Bytes of file that are on their way to the GPU at once, per staging buffer."""
+_STAGING = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far loading is."""
+
+    phase: str
+    done: int
+    total: int
+    """Bytes."""
+    seconds: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Uploader(Protocol):
+    """Moves a byte range of a source into a GPU buffer; in the browser without Python."""
+
+    async def __call__(
+        self, source: ByteSource, offset: int, length: int, buffer: Any, at: int
+    ) -> None:
+        """Copy ``length`` bytes to ``buffer`` at byte ``at``; up to 3 bytes after may be zeroed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows of a matrix that fit one binding."""
+
+    first_row: int
+    rows: int
+    quants: BufferRange
+    scales: BufferRange
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A matrix on the GPU."""
+
+    weight: Weight
+    packing: Packing
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All weights of a graph on the GPU."""
+
+    packed: dict[Weight, PackedWeight]
+    vectors: dict[Weight, BufferRange]
+    tables: dict[str, BufferRange]
+    """Lookup tables of the formats in use."""
+    nbytes: int
+
+    def release(self, device: Device) -> None:
+        """Free every buffer."""
+        for found in self.packed.values():
+            for shard in found.shards:
+                device.release(shard.quants.buffer)
+                device.release(shard.scales.buffer)
+        for vector in (*self.vectors.values(), *self.tables.values()):
+            device.release(vector.buffer)
+
+
+def matrices(graph: Graph) -> list[Weight]:
+    """Return the weights that are read through a quantization role."""
+    found: dict[Weight, None] = {}
+    for op in graph.ops:
+        if isinstance(op, Linear | ExpertLinear):
+            found[op.weight] = None
+        elif isinstance(op, Embed):
+            found[op.table] = None
+    return list(found)
+
+
+def vectors(graph: Graph) -> list[Weight]:
+    """Return the weights that kernels read as plain f32."""
+    packed = set(matrices(graph))
+    return list(dict.fromkeys(w for op in graph.ops for w in op.weights() if w not in packed))
+
+
+def device_bytes(graph: Graph) -> int:
+    """Return the bytes that the weights of ``graph`` take on the GPU."""
+    total = sum(4 * weight.rows * weight.columns for weight in vectors(graph))
+    for weight in matrices(graph):
+        form = packing(weight.quant)
+        words = form.quant_words(weight.columns) + form.scale_words(weight.columns)
+        total += 4 * words * weight.rows
+    return total
+
+
+async def load_weights(
+    device: Device,
+    model: ModelFile,
+    graph: Graph,
+    *,
+    upload: Uploader | None = None,
+    on_progress: OnProgress | None = None,
+) -> Weights:
+    """Put every weight of ``graph`` on the GPU.
+
+    Raises OutOfMemoryError (everything allocated so far is freed), SourceError, FormatError.
+    """
+    loader = _Loader(device, model, upload or uploader(device), on_progress)
+    try:
+        return await loader.load(graph)
+    except BaseException:
+        loader.release_all()
+        raise
+    finally:
+        loader.release_staging()
+
+
+def uploader(device: Device) -> Uploader:
+    """Return the way to move bytes in the world we run in."""
+
+    async def through_host(
+        source: ByteSource, offset: int, length: int, buffer: Any, at: int
+    ) -> None:
+        data = await source.read(offset, length)
+        device.queue.write_buffer(buffer, at, data + bytes(-length % 4))
+
+    async def past_python(
+        source: ByteSource, offset: int, length: int, buffer: Any, at: int
+    ) -> None:
+        from . import bridge
+
+        if isinstance(source, bridge.BrowserSource):
+            await bridge.stream_into(source, offset, length, buffer, at)
+        else:
+            await through_host(source, offset, length, buffer, at)
+
+    return past_python if IN_BROWSER else through_host
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One tensor of the file and where its rows go."""
+
+    tensor: TensorInfo
+    weight: Weight
+    first: int
+    """First row of a matrix, first element of a vector."""
+    vector: bool
+
+
+class _Loader:
+    def __init__(
+        self, device: Device, model: ModelFile, upload: Uploader, on_progress: OnProgress | None
+    ) -> None:
+        self._device = device
+        self._model = model
+        self._upload = upload
+        self._on_progress = on_progress
+        self._buffers: list[Any] = []
+        self._staging: list[Any] = []
+        self._turn = 0
+        self._done = 0
+        self._total = 0
+        self._start = time.perf_counter()
+
+    def _buffer(self, size: int, label: str) -> BufferRange:
+        buffer = self._device.buffer(size, label=label)
+        self._buffers.append(buffer)
+        return BufferRange(buffer, 0, buffer.size)
+
+    def release_all(self) -> None:
+        for buffer in self._buffers:
+            self._device.release(buffer)
+        self._buffers.clear()
+
+    def release_staging(self) -> None:
+        for buffer in self._staging:
+            self._device.release(buffer)
+        self._staging.clear()
+
+    async def load(self, graph: Graph) -> Weights:
+        packed = {weight: self._allocate(weight) for weight in matrices(graph)}
+        flat = {w: self._buffer(4 * w.rows * w.columns, w.name) for w in vectors(graph)}
+        tables: dict[str, BufferRange] = {}
+        for found in packed.values():
+            name = found.packing.table
+            if name is not None and name not in tables:
+                data = table_bytes(name)
+                tables[name] = self._buffer(len(data), name)
+                self._device.queue.write_buffer(tables[name].buffer, 0, data)
+        jobs = [*self._jobs(packed, vector=False), *self._jobs(flat, vector=True)]
+        jobs.sort(key=lambda job: (job.tensor.source, job.tensor.offset))
+        self._total = sum(job.tensor.nbytes for job in jobs)
+        self._report()
+        for job in jobs:
+            if job.vector:
+                await self._load_vector(job, flat[job.weight])
+            else:
+                await self._load_matrix(job, packed[job.weight])
+        await self._device.queue.on_submitted_work_done_async()
+        nbytes = sum(buffer.size for buffer in self._buffers)
+        return Weights(packed, flat, tables, nbytes)
+
+    def _report(self, more: int = 0) -> None:
+        self._done += more
+        if self._on_progress is not None:
+            seconds = time.perf_counter() - self._start
+            self._on_progress(Progress("weights", self._done, self._total, seconds))
+
+    def _allocate(self, weight: Weight) -> PackedWeight:
+        form = packing(weight.quant)
+        quant_bytes = 4 * form.quant_words(weight.columns)
+        scale_bytes = 4 * form.scale_words(weight.columns)
+        limit = min(self._device.capabilities.max_binding, self._device.capabilities.max_buffer)
+        per_shard = limit // max(quant_bytes, scale_bytes)
+        if per_shard == 0:
+            raise OutOfMemoryError(
+                f"One row of {weight.name} ({quant_bytes} bytes) exceeds this device's binding "
+                f"limit of {limit}: the model cannot run here."
+            )
+        shards = []
+        for first in range(0, weight.rows, per_shard):
+            rows = min(per_shard, weight.rows - first)
+            quants = self._buffer(rows * quant_bytes, weight.name)
+            scales = self._buffer(rows * scale_bytes, weight.name + " scales")
+            shards.append(Shard(first, rows, quants, scales))
+        return PackedWeight(weight, form, tuple(shards))
+
+    def _jobs(self, weights: Iterable[Weight], *, vector: bool) -> Iterable[_Job]:
+        for weight in weights:
+            first = 0
+            for name in weight.tensors:
+                tensor = self._model.tensor(name)
+                yield _Job(tensor, weight, first, vector)
+                first += tensor.rows * tensor.columns if vector else tensor.rows
+
+    async def _load_vector(self, job: _Job, target: BufferRange) -> None:
+        tensor = job.tensor
+        at = 4 * job.first
+        source = self._model.sources[tensor.source]
+        if tensor.quant == F32:
+            await self._upload(source, tensor.offset, tensor.nbytes, target.buffer, at)
+        elif tensor.quant in (F16, BF16):
+            data = to_floats(tensor, await source.read(tensor.offset, tensor.nbytes))
+            self._device.queue.write_buffer(target.buffer, at, data)
+        else:
+            raise UnsupportedModelError(
+                f"The tensor {tensor.name} is stored as {tensor.quant.name}, but a vector must be "
+                "F32, F16 or BF16.",
+                tensor=tensor.name,
+            )
+        self._report(tensor.nbytes)
+
+    async def _load_matrix(self, job: _Job, target: PackedWeight) -> None:
+        tensor = job.tensor
+        row_bytes = tensor.quant.row_bytes(tensor.columns)
+        per_piece = max(1, PIECE // row_bytes)
+        source = self._model.sources[tensor.source]
+        row = 0
+        while row < tensor.rows:
+            shard = next(s for s in target.shards if job.first + row < s.first_row + s.rows)
+            at = job.first + row - shard.first_row
+            rows = min(per_piece, tensor.rows - row, shard.rows - at)
+            raw = self._raw(per_piece * row_bytes)
+            offset = tensor.offset + row * row_bytes
+            await self._upload(source, offset, rows * row_bytes, raw, 0)
+            kernel = repack.kernel(
+                tensor.quant, per_piece, tensor.columns, self._device.capabilities
+            )
+            pipeline = await self._device.pipeline(kernel)
+            self._repack(kernel, pipeline, raw, shard, at, rows)
+            row += rows
+            self._report(rows * row_bytes)
+            if self._turn % _STAGING == 0:
+                await self._device.queue.on_submitted_work_done_async()
+
+    def _raw(self, size: int) -> Any:
+        """Return the next staging buffer, at least ``size`` bytes and its padding long."""
+        slot = self._turn % _STAGING
+        self._turn += 1
+        if slot == len(self._staging):
+            self._staging.append(self._device.buffer(max(PIECE, size) + 4, label="raw weights"))
+        elif self._staging[slot].size < size + 4:
+            self._device.release(self._staging[slot])
+            self._staging[slot] = self._device.buffer(size + 4, label="raw weights")
+        return self._staging[slot]
+
+    def _repack(
+        self, kernel: Kernel, pipeline: Pipeline, raw: Any, shard: Shard, at: int, rows: int
+    ) -> None:
+        job = self._device.buffer(16, label="repack job", usage=("UNIFORM",))
+        self._device.queue.write_buffer(job, 0, struct.pack("<4I", at, rows, shard.rows, 0))
+        named = {
+            "raw": BufferRange(raw, 0, raw.size),
+            "quants": shard.quants,
+            "scales": shard.scales,
+            "job": BufferRange(job, 0, 16),
+        }
+        group = self._device.bind(pipeline, [named[b.name] for b in kernel.bindings])
+        encoder = self._device.handle.create_command_encoder()
+        compute = encoder.begin_compute_pass()
+        compute.set_pipeline(pipeline.handle)
+        compute.set_bind_group(0, group)
+        compute.dispatch_workgroups(*kernel.grid)
+        compute.end()
+        self._device.queue.submit([encoder.finish()])
+        self._device.allocated -= job.size  # freed by the API once the GPU is done with it
+
+
+def to_floats(tensor: TensorInfo, data: bytes) -> bytes:
+    """Convert the bytes of a small F32, F16 or BF16 tensor to little-endian f32."""
+    if tensor.quant == F32:
+        return data
+    if tensor.quant == F16:
+        values = array("f", struct.unpack(f"<{len(data) // 2}e", data))
+    else:
+        widened = array("I", (half << 16 for half in array("H", data)))
+        values = array("f", widened.tobytes())
+    if sys.byteorder != "little":
+        values.byteswap()
+    return values.tobytes()
