@@ -1,1 +1,5 @@
-"""One short file per architecture: metadata -> graph. Weight names as data."""
+"""Architectures: model file -> graph; weight names as data."""
+
+from .registry import build_graph, known_architectures, required_constants
+
+__all__ = ["build_graph", "known_architectures", "required_constants"]

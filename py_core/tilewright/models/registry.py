@@ -1,0 +1,100 @@
+"""From a model file to its graph: the table of architectures.
+
+Adding an architecture is a file beside this one with a function ``build_x(model) -> Graph``, and a
+row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import InvalidRequestError, UnsupportedModelError
+from ..formats.model_file import ModelFile
+from ..graph.ops import Graph
+from .bert import build_bert, build_nomic_bert, build_nomic_bert_moe
+from .decoder import Decoder
+from .gemma import build_gemma2, build_gemma3
+from .gpt2 import build_gpt2
+from .granite import build_granite, build_granite_moe
+from .llama import build_llama
+from .olmo import build_olmo2, build_olmoe
+from .phi3 import build_phi3
+from .qwen import build_qwen, build_qwen2moe
+from .rope import LLAMA3_FACTORS, LONG_FACTORS, SHORT_FACTORS
+from .smollm3 import build_smollm3
+from .stablelm import build_stablelm
+from .starcoder2 import build_starcoder2
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    build: Callable[[Decoder], Graph]
+    layer_norm: bool = False
+
+
+_ARCHITECTURES = {
+    "bert": _Architecture(build_bert, layer_norm=True),
+    "gemma2": _Architecture(build_gemma2),
+    "gemma3": _Architecture(build_gemma3),
+    "gpt2": _Architecture(build_gpt2, layer_norm=True),
+    "granite": _Architecture(build_granite),
+    "granitemoe": _Architecture(build_granite_moe),
+    "llama": _Architecture(build_llama),
+    "nomic-bert": _Architecture(build_nomic_bert, layer_norm=True),
+    "nomic-bert-moe": _Architecture(build_nomic_bert_moe, layer_norm=True),
+    "olmo2": _Architecture(build_olmo2),
+    "olmoe": _Architecture(build_olmoe),
+    "phi3": _Architecture(build_phi3),
+    "qwen2": _Architecture(build_qwen),
+    "qwen2moe": _Architecture(build_qwen2moe),
+    "qwen3": _Architecture(build_qwen),
+    "qwen3moe": _Architecture(build_qwen),
+    "smollm3": _Architecture(build_smollm3),
+    "stablelm": _Architecture(build_stablelm, layer_norm=True),
+    "starcoder2": _Architecture(build_starcoder2, layer_norm=True),
+}
+
+
+def known_architectures() -> tuple[str, ...]:
+    """Names (GGUF's ``general.architecture``) that ``build_graph`` takes, sorted."""
+    return tuple(sorted(_ARCHITECTURES))
+
+
+def required_constants(model_file: ModelFile) -> list[str]:
+    """Names of the small float tensors whose values ``build_graph`` needs, if the file has any."""
+    return [
+        name for name in (LLAMA3_FACTORS, LONG_FACTORS, SHORT_FACTORS) if name in model_file.tensors
+    ]
+
+
+def build_graph(
+    model_file: ModelFile,
+    *,
+    context_length: int,
+    constants: Mapping[str, Sequence[float]] | None = None,
+) -> Graph:
+    """Return the plain (unfused) graph of the model.
+
+    ``context_length``: tokens that a sequence may reach; it chooses between rope factors.
+    ``constants``: the values of ``required_constants(model_file)``, each ``f32[n]``.
+    Raises UnsupportedModelError for an unknown architecture, FormatError for absurd metadata and
+    for tensors that are missing or of a wrong shape.
+    """
+    name = model_file.architecture
+    if name not in _ARCHITECTURES:
+        raise UnsupportedModelError(
+            f"The architecture {name[:64]!r} is not supported; known are "
+            f"{', '.join(known_architectures())}.",
+            architecture=name[:64],
+            known=list(known_architectures()),
+        )
+    if context_length < 1:
+        raise InvalidRequestError("The context length must be at least 1.")
+    values = constants or {}
+    for tensor in required_constants(model_file):
+        if tensor not in values:
+            raise InvalidRequestError(f"The values of the tensor {tensor!r} must be given.")
+    architecture = _ARCHITECTURES[name]
+    model = Decoder(model_file, context_length, values, layer_norm=architecture.layer_norm)
+    return architecture.build(model)
