@@ -48,8 +48,9 @@ class TensorInfo:
 class ModelFile:
     """A model as its files describe it; the weights have not been read."""
 
-    metadata: Mapping[str, Any]
-    tensors: Mapping[str, TensorInfo]
+    # A vocabulary's repr takes 0.1 s and megabytes; asyncio and tracebacks call repr unasked.
+    metadata: Mapping[str, Any] = field(repr=False)
+    tensors: Mapping[str, TensorInfo] = field(repr=False)
     sources: tuple[ByteSource, ...] = field(repr=False, default=())
 
     @property

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests.reference.dequantize import dequantize
+
 from tilewright.formats import grids
 from tilewright.formats.quant import BY_NAME, QUANT_TYPES
 
