@@ -10,16 +10,15 @@ Knows nothing of what the weights mean.
 from __future__ import annotations
 
 import struct
-import sys
 import time
-from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import OutOfMemoryError, UnsupportedModelError
+from ..errors import OutOfMemoryError
+from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
-from ..formats.quant import BF16, F16, F32
+from ..formats.quant import F32
 from ..formats.source import ByteSource
 from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
 from .api import IN_BROWSER
@@ -270,15 +269,9 @@ class _Loader:
         source = self._model.sources[tensor.source]
         if tensor.quant == F32:
             await self._upload(source, tensor.offset, tensor.nbytes, target.buffer, at)
-        elif tensor.quant in (F16, BF16):
-            data = to_floats(tensor, await source.read(tensor.offset, tensor.nbytes))
-            self._device.queue.write_buffer(target.buffer, at, data)
         else:
-            raise UnsupportedModelError(
-                f"The tensor {tensor.name} is stored as {tensor.quant.name}, but a vector must be "
-                "F32, F16 or BF16.",
-                tensor=tensor.name,
-            )
+            data = to_floats(tensor, await source.read(tensor.offset, tensor.nbytes))
+            self._device.queue.write_buffer(target.buffer, at, data.tobytes())
         self._report(tensor.nbytes)
 
     async def _load_matrix(self, job: _Job, target: PackedWeight) -> None:
@@ -335,17 +328,3 @@ class _Loader:
         compute.end()
         self._device.queue.submit([encoder.finish()])
         self._device.allocated -= job.size  # freed by the API once the GPU is done with it
-
-
-def to_floats(tensor: TensorInfo, data: bytes) -> bytes:
-    """Convert the bytes of a small F32, F16 or BF16 tensor to little-endian f32."""
-    if tensor.quant == F32:
-        return data
-    if tensor.quant == F16:
-        values = array("f", struct.unpack(f"<{len(data) // 2}e", data))
-    else:
-        widened = array("I", (half << 16 for half in array("H", data)))
-        values = array("f", widened.tobytes())
-    if sys.byteorder != "little":
-        values.byteswap()
-    return values.tobytes()

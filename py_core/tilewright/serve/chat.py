@@ -1,0 +1,285 @@
+"""A loaded model that talks: the one place where the engine's ids and the text meet.
+
+``ChatModel`` owns the model file's description, its tokenizer, its chat template and the engine. It
+turns messages or a prompt into ids, runs them, and turns the ids back into text deltas, with stop
+strings, usage and timings. It knows nothing of HTTP, of the worker protocol or of OpenAI's shapes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..engine.engine import Engine
+from ..engine.runner import Runner
+from ..engine.sequence import SamplingParams, TokenOutput
+from ..errors import InvalidRequestError, TemplateError
+from ..formats.model_file import ModelFile
+from ..formats.open import open_model
+from ..formats.source import ByteSource
+from ..text.chat_template import ChatTemplate
+from ..text.tokenizer import Tokenizer
+from ..webgpu.device import Device
+from ..webgpu.memory import OnProgress
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded; None means chosen for the model and the device."""
+
+    context_length: int | None = None
+    """Positions per sequence; None: the model's own, at most 4096."""
+    kv: str = "f16"
+    """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``."""
+    max_sequences: int = 4
+    """Sequences that decode in one batch."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a completion cost."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens whose keys and values were already in the cache."""
+    prompt_seconds: float = 0.0
+    """From the request to the first token."""
+    completion_seconds: float = 0.0
+    """From the first token to the last."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decode speed: tokens after the first, per second."""
+        return (
+            (self.completion_tokens - 1) / self.completion_seconds
+            if (self.completion_tokens > 1 and self.completion_seconds > 0)
+            else 0.0
+        )
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the numbers as JSON."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cached_tokens": self.cached_tokens,
+            "time_to_first_token_s": round(self.prompt_seconds, 6),
+            "completion_s": round(self.completion_seconds, 6),
+            "tokens_per_second": round(self.tokens_per_second, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of a completion; the last one carries ``finish_reason`` and ``usage``."""
+
+    text: str
+    tokens: tuple[TokenOutput, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+
+class StopStrings:
+    """Finds stop strings in streamed text; holds back what may become one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        if any(not stop for stop in stops):
+            raise InvalidRequestError("A stop string is empty: leave it out.", field="stop")
+        self._stops = tuple(stops)
+        self._held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """Return the text that may be shown and whether a stop string was met."""
+        self._held += text
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            shown, self._held = self._held[: min(found)], ""
+            return shown, True
+        keep = 0
+        for stop in self._stops:
+            for length in range(min(len(stop) - 1, len(self._held)), keep, -1):
+                if self._held.endswith(stop[:length]):
+                    keep = length
+                    break
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown, False
+
+    def flush(self) -> str:
+        """Return what was held back."""
+        shown, self._held = self._held, ""
+        return shown
+
+
+class ChatModel:
+    """A model with its tokenizer, chat template and engine."""
+
+    def __init__(
+        self, file: ModelFile, tokenizer: Tokenizer, template: ChatTemplate | None, engine: Engine
+    ) -> None:
+        self.file = file
+        self.tokenizer = tokenizer
+        self.template = template
+        self.engine = engine
+
+    @classmethod
+    async def load(
+        cls,
+        source: str | os.PathLike[str] | ByteSource | ModelFile,
+        *,
+        options: LoadOptions | None = None,
+        device: Device | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ChatModel:
+        """Open, check and upload a model.
+
+        Raises FormatError, UnsupportedModelError, SourceError, OutOfMemoryError,
+        DeviceUnavailableError.
+        """
+        options = options or LoadOptions()
+        file = source if isinstance(source, ModelFile) else await open_model(source)
+        tokenizer = load_tokenizer(file)
+        template = load_template(file, tokenizer)
+        runner = await Runner.load(
+            device or await Device.open(),
+            file,
+            context_length=options.context_length,
+            kv=options.kv,
+            max_sequences=options.max_sequences,
+            on_progress=on_progress,
+        )
+        return cls(file, tokenizer, template, Engine(runner))
+
+    @property
+    def name(self) -> str:
+        """The model's own name, or its file's."""
+        return str(self.file.metadata.get("general.name") or self.file.sources[0].name)
+
+    def prompt_ids(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Return the ids of a plain prompt, or of messages rendered by the chat template."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_special=True, parse_special=False)
+        if self.template is None:
+            raise TemplateError(
+                "This model has no chat template: give a plain prompt, or a model tuned for chat."
+            )
+        rendered = self.template.render_prompt(prompt, tools=tools, **(variables or {}))
+        return self.tokenizer.encode_prompt(rendered)
+
+    async def complete(
+        self,
+        prompt: str | Sequence[Message] | Sequence[int],
+        sampling: SamplingParams | None = None,
+        *,
+        stop: Sequence[str] = (),
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Delta]:
+        """Stream the completion of a prompt, of messages, or of token ids.
+
+        Closing the iterator stops the generation. The model's own end tokens end it.
+        """
+        is_ids = not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], int)
+        ids = (
+            [int(i) for i in prompt]  # type: ignore[call-overload]
+            if is_ids
+            else self.prompt_ids(prompt, tools=tools, variables=variables)  # type: ignore[arg-type]
+        )
+        sampling = sampling or SamplingParams()
+        if not sampling.ignore_eos:
+            ends = frozenset(sampling.stop_ids) | self.tokenizer.end_ids
+            sampling = replace(sampling, stop_ids=tuple(sorted(ends)))
+        completion = _Completion(self.tokenizer, stop, len(ids))
+        async for token in self.engine.generate(ids, sampling):
+            delta = completion.push(token)
+            if delta.text or delta.tokens or delta.finish_reason:
+                yield delta
+            if delta.finish_reason:
+                return
+
+    def stats(self) -> dict[str, Any]:
+        """Return the engine's counters."""
+        return dict(self.engine.stats())
+
+    async def close(self) -> None:
+        """Free the device's memory."""
+        await self.engine.close()
+
+
+@dataclass
+class _Completion:
+    """Turns one generation's tokens into deltas."""
+
+    tokenizer: Tokenizer
+    stop: Sequence[str]
+    prompt_tokens: int
+    start: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self._decoder = self.tokenizer.stream_decoder()
+        self._stops = StopStrings(self.stop)
+        self._first: float | None = None
+        self._count = 0
+        self._cached = 0
+
+    def push(self, token: TokenOutput) -> Delta:
+        now = time.perf_counter()
+        self._first = self._first or now
+        ended = token.finish_reason == "stop"
+        text, met = "", False
+        if token.id is not None:
+            self._count += 1
+            if not ended:
+                text, met = self._stops.push(self._decoder.push(token.id))
+        reason = "stop" if met else token.finish_reason
+        if reason is None:
+            return Delta(text, (token,))
+        if not met:
+            tail, met = self._stops.push(self._decoder.flush())
+            text += tail + self._stops.flush()
+            reason = "stop" if met else reason
+        usage = Usage(
+            self.prompt_tokens,
+            self._count,
+            token.cached_tokens,
+            self._first - self.start,
+            now - self._first,
+        )
+        return Delta(text, (token,), reason, usage)
+
+
+def load_tokenizer(file: ModelFile) -> Tokenizer:
+    """Build the tokenizer that the model file carries."""
+    described = file.metadata.get("tilewright.tokenizer_json")
+    if described is not None:
+        config = file.metadata.get("tilewright.tokenizer_config")
+        return Tokenizer.from_tokenizer_json(described, config)
+    return Tokenizer.from_gguf(file.metadata)
+
+
+def load_template(file: ModelFile, tokenizer: Tokenizer) -> ChatTemplate | None:
+    """Return the model's chat template, or None where it has none."""
+    source = file.metadata.get("tokenizer.chat_template")
+    if not isinstance(source, str) or not source:
+        return None
+    return ChatTemplate(
+        source,
+        bos_token=_token_text(tokenizer, tokenizer.bos_id),
+        eos_token=_token_text(tokenizer, tokenizer.eos_id),
+        special_tokens=[_token_text(tokenizer, i) for i in sorted(tokenizer.special_ids)],
+    )
+
+
+def _token_text(tokenizer: Tokenizer, token_id: int | None) -> str:
+    return "" if token_id is None else tokenizer.decode([token_id])

@@ -1,0 +1,169 @@
+"""``tilewright inspect`` and ``tilewright bench``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import time
+from collections import Counter
+from typing import Any
+
+from ...engine.runner import default_context, kv_bytes, plan_memory
+from ...engine.sequence import SamplingParams
+from ...errors import TilewrightError
+from ...formats.open import open_model
+from ...models import build_graph, read_constants
+from ...webgpu.device import Device
+from ...webgpu.memory import device_bytes
+from ...webgpu.profile import copy_bandwidth
+from ..chat import ChatModel
+from . import options
+
+
+def add_commands(commands: Any) -> None:
+    """Add the subcommands of this module."""
+    inspect = commands.add_parser("inspect", help="what is in a model file, and what it needs")
+    inspect.add_argument("model", metavar="MODEL")
+    inspect.add_argument("--context", type=int, help="positions, for the memory estimate")
+    inspect.add_argument("--tensors", action="store_true", help="list every tensor")
+    inspect.add_argument("--json", action="store_true")
+    inspect.set_defaults(run=_inspect)
+    bench = commands.add_parser("bench", help="measure prefill, decode and memory")
+    options.add_model(bench)
+    bench.add_argument("--json", action="store_true", help="print only the JSON line")
+    bench.add_argument("--decode", type=int, default=64, help="tokens to generate")
+    bench.add_argument("--repeat", type=int, default=3)
+    bench.set_defaults(run=_bench)
+
+
+async def _inspect(arguments: argparse.Namespace) -> None:
+    from . import print_json
+
+    file = await open_model(arguments.model)
+    formats = Counter(tensor.quant.name for tensor in file.items())
+    metadata = {
+        key: f"[{len(value)} values]"
+        if hasattr(value, "__len__") and not isinstance(value, str) and len(value) > 16
+        else value
+        for key, value in file.metadata.items()
+    }
+    report: dict[str, Any] = {
+        "name": file.metadata.get("general.name"),
+        "architecture": file.architecture,
+        "parameters": sum(tensor.rows * tensor.columns for tensor in file.items()),
+        "file_bytes": sum(tensor.nbytes for tensor in file.items()),
+        "formats": dict(formats),
+    }
+    try:
+        context = arguments.context or default_context(file)
+        graph = build_graph(file, context_length=context, constants=await read_constants(file))
+        report["device_memory"] = {
+            "context": context,
+            "weights": device_bytes(graph),
+            "kv_f32": kv_bytes(graph, "f32", context),
+            "kv_f16": kv_bytes(graph, "f16", context),
+            "kv_q8_0": kv_bytes(graph, "q8_0", context),
+            "activations": plan_memory(graph, context),
+        }
+    except TilewrightError as error:
+        report["cannot_run"] = error.to_dict()
+    if arguments.json:
+        report["metadata"] = metadata
+        report["tensors"] = [
+            {"name": t.name, "shape": list(t.shape), "format": t.quant.name, "bytes": t.nbytes}
+            for t in file.items()
+        ]
+        print_json(report)
+        return
+    for key, value in report.items():
+        print(f"{key:16} {value}")
+    print("metadata")
+    for key, value in metadata.items():
+        print(f"  {key:44} {str(value)[:100]!s}")
+    if arguments.tensors:
+        for tensor in file.items():
+            print(f"  {tensor.name:32} {tensor.quant.name:8} {tensor.shape!s:20} {tensor.nbytes}")
+
+
+async def _bench(arguments: argparse.Namespace) -> None:
+    from . import print_json
+
+    device = await Device.open()
+    bandwidth = await copy_bandwidth(device)
+    start = time.perf_counter()
+    model = await ChatModel.load(
+        arguments.model,
+        device=device,
+        options=options.LoadOptions(context_length=arguments.context, kv=arguments.kv),
+    )
+    loaded = time.perf_counter() - start
+    try:
+        line = await bench_model(model, arguments.decode, arguments.repeat)
+    finally:
+        await model.close()
+    tokens_per_second = line["decode_tokens_per_s"]
+    moved = line.pop("bytes_per_token")
+    line.update(
+        {
+            "backend": "webgpu",
+            "where": f"native, {device.name}, {platform.machine()}",
+            "load_s": round(loaded, 3),
+            "copy_bandwidth_gb_s": round(bandwidth / 1e9, 3),
+            "decode_share_of_bandwidth": round(moved * tokens_per_second / bandwidth, 4),
+            "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "device_bytes": device.allocated,
+        }
+    )
+    print_json(line)
+
+
+async def bench_model(model: ChatModel, decode: int, repeat: int) -> dict[str, Any]:
+    """Measure prefill and decode; the same numbers natively and in the page."""
+    engine = model.engine
+    vocabulary = engine.vocabulary
+    line: dict[str, Any] = {
+        "bench": "model",
+        "model": model.name,
+        "format": "+".join(sorted({t.quant.name for t in model.file.items() if t.rows > 1})),
+        "file_bytes": sum(tensor.nbytes for tensor in model.file.items()),
+    }
+    serial = 0
+    for length in (128, 512):
+        if length + 1 > engine.context_length:
+            continue
+        rates = []
+        for _ in range(repeat):
+            serial += 1  # another prompt each time, so that no prefix is found in the cache
+            ids = [(serial * 7919 + i * 31) % vocabulary for i in range(length)]
+            begin = time.perf_counter()
+            async for _token in engine.generate(ids, SamplingParams(temperature=0, max_tokens=1)):
+                break
+            rates.append(length / (time.perf_counter() - begin))
+        line[f"prefill_{length}_tokens_per_s"] = round(statistics.median(rates), 2)
+    speeds, firsts = [], []
+    steps = min(decode, engine.context_length - 16)
+    for _ in range(repeat):
+        serial += 1
+        ids = [(serial * 104729 + i * 17) % vocabulary for i in range(8)]
+        params = SamplingParams(temperature=0, max_tokens=steps, ignore_eos=True)
+        begin, times = time.perf_counter(), []
+        async for _token in engine.generate(ids, params):
+            times.append(time.perf_counter())
+        firsts.append(times[0] - begin)
+        if len(times) > 1:
+            speeds.append((len(times) - 1) / (times[-1] - times[0]))
+    stats = engine.stats()
+    line.update(
+        {
+            "decode_tokens": steps,
+            "decode_tokens_per_s": round(statistics.median(speeds), 2) if speeds else 0.0,
+            "first_token_cold_s": round(firsts[0], 4),
+            "first_token_warm_s": round(statistics.median(firsts[1:] or firsts), 4),
+            "dispatches_per_token": stats["dispatches_per_token"],
+            "submits_per_token": stats["submits_per_token"],
+            "bytes_per_token": stats["bytes_per_token"],
+        }
+    )
+    return line

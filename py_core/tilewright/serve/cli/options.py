@@ -1,0 +1,114 @@
+"""Arguments and helpers that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ...engine.sequence import SamplingParams
+from ...errors import InvalidRequestError
+from ...webgpu.memory import Progress
+from ..chat import ChatModel, LoadOptions
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL and how it is loaded."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a .gguf file (the first of a split set), or a folder"
+    )
+    parser.add_argument("--context", type=int, help="positions per sequence")
+    parser.add_argument(
+        "--kv", choices=("f32", "f16", "q8_0"), default="f16", help="format of the KV cache"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Add the sampling parameters."""
+    add = parser.add_argument
+    add("--max-tokens", type=int, default=256)
+    add("--temperature", type=float, default=0.8, help="0: always the likeliest token")
+    add("--top-k", type=int, default=0, help="0: off")
+    add("--top-p", type=float, default=1.0)
+    add("--min-p", type=float, default=0.0)
+    add("--repetition-penalty", type=float, default=1.0)
+    add("--frequency-penalty", type=float, default=0.0)
+    add("--presence-penalty", type=float, default=0.0)
+    add("--seed", type=int, help="the same seed gives the same text")
+    add("--logprobs", type=int, metavar="N", help="log-probabilities of the N likeliest tokens")
+    add("--stop", action="append", default=[], metavar="TEXT", help="ends the answer")
+    add("--ignore-eos", action="store_true", help="go on after the model's end token")
+
+
+def sampling_of(arguments: argparse.Namespace) -> SamplingParams:
+    """Build the sampling parameters of a command line."""
+    return SamplingParams(
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        min_p=arguments.min_p,
+        repetition_penalty=arguments.repetition_penalty,
+        frequency_penalty=arguments.frequency_penalty,
+        presence_penalty=arguments.presence_penalty,
+        seed=arguments.seed,
+        logprobs=arguments.logprobs,
+        max_tokens=arguments.max_tokens,
+        ignore_eos=arguments.ignore_eos,
+    )
+
+
+async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
+    """Load MODEL with a progress bar on standard error."""
+    given: dict[str, Any] = {"context_length": arguments.context, "kv": arguments.kv}
+    given.update(changes)
+    bar = ProgressBar(enabled=sys.stderr.isatty() and not arguments.quiet)
+    model = await ChatModel.load(
+        arguments.model, options=LoadOptions(**given), on_progress=bar.show
+    )
+    bar.close()
+    return model
+
+
+class ProgressBar:
+    """One line on standard error: bytes, speed and seconds left."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._last = 0.0
+
+    def show(self, progress: Progress) -> None:
+        """Redraw, at most ten times a second."""
+        now = time.perf_counter()
+        if not self._enabled or (now - self._last < 0.1 and progress.done < progress.total):
+            return
+        self._last = now
+        share = progress.done / progress.total if progress.total else 1.0
+        speed = progress.done / progress.seconds if progress.seconds else 0.0
+        left = (progress.total - progress.done) / speed if speed else 0.0
+        bar = "#" * int(30 * share)
+        print(
+            f"\r{progress.phase} [{bar:<30}] {progress.done / 1e6:.1f}/{progress.total / 1e6:.1f} "
+            f"MB  {speed / 1e6:.0f} MB/s  {left:.0f} s left ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self._enabled and self._last:
+            print("\r" + " " * 79 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def read_text(path: str) -> str:
+    """Return the text of a file, or of standard input for ``-``."""
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(
+            f"{path} cannot be read ({error.strerror}): check the path."
+        ) from error
+    return data.decode("utf-8", errors="replace")
