@@ -125,7 +125,7 @@ class GraphBuilder:
         return out
 
     def norm(self, x: Value, norm: NormSpec, name: str) -> Value:
-        """Return f32[rows, width] = norm(x)."""
+        """Return the norm of x, f32[rows, width]."""
         if x.width % norm.group or norm.group <= 0:
             raise ValueError(f"{x.name}: width {x.width} is not made of groups of {norm.group}")
         out = self._value(name, x.rows, x.width)

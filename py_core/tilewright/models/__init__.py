@@ -1,5 +1,5 @@
 """Architectures: model file -> graph; weight names as data."""
 
-from .registry import build_graph, known_architectures, required_constants
+from .registry import build_graph, known_architectures, required_constants, trained_context
 
-__all__ = ["build_graph", "known_architectures", "required_constants"]
+__all__ = ["build_graph", "known_architectures", "required_constants", "trained_context"]

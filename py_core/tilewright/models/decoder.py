@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..errors import FormatError, UnsupportedModelError
+from ..errors import ContextLengthError, FormatError, UnsupportedModelError
 from ..formats.model_file import ModelFile
 from ..graph.builder import GraphBuilder
 from ..graph.ops import Graph, NormSpec, RopeTable, Value
@@ -122,10 +122,10 @@ class Decoder:
         """f32[T, D]: x + learned position embeddings."""
         rows = self.graph.tensor("position_embd.weight").rows
         if self._context_length > rows:
-            raise FormatError(
-                f"The file has embeddings for {rows} positions, but a context of "
+            raise ContextLengthError(
+                f"The model has embeddings for {rows} positions, but a context of "
                 f"{self._context_length} tokens was asked for: ask for at most {rows}.",
-                positions=rows,
+                limit=rows,
             )
         positions = self.graph.embed(
             "position_embd.weight", rows, self.config.width, index="positions"
@@ -133,7 +133,7 @@ class Decoder:
         return self.graph.add(x, positions, "embedded")
 
     def norm(self, x: Value, name: str, *, group: int = 0) -> Value:
-        """Return norm(x), in groups of ``group`` columns (0: the whole row)."""
+        """Return the norm of x, in groups of ``group`` columns (0: the whole row)."""
         return self.graph.norm(x, self.norm_spec(name, x.width, group=group), name)
 
     def qkv(self, x: Value, layer: int) -> tuple[Value, Value, Value]:

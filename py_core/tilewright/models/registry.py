@@ -13,6 +13,7 @@ from ..errors import InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
 from ..graph.ops import Graph
 from .bert import build_bert, build_nomic_bert, build_nomic_bert_moe
+from .config import Metadata
 from .decoder import Decoder
 from .gemma import build_gemma2, build_gemma3
 from .gpt2 import build_gpt2
@@ -61,6 +62,16 @@ def known_architectures() -> tuple[str, ...]:
     return tuple(sorted(_ARCHITECTURES))
 
 
+def trained_context(model_file: ModelFile) -> int:
+    """Return the longest sequence that the model was trained for.
+
+    With learned positions no graph can be built for a longer one.
+    """
+    trained = Metadata(model_file).count("context_length")
+    table = model_file.tensors.get("position_embd.weight")
+    return trained if table is None else min(trained, table.rows)
+
+
 def required_constants(model_file: ModelFile) -> list[str]:
     """Names of the small float tensors whose values ``build_graph`` needs, if the file has any."""
     return [
@@ -79,7 +90,8 @@ def build_graph(
     ``context_length``: tokens that a sequence may reach; it chooses between rope factors.
     ``constants``: the values of ``required_constants(model_file)``, each ``f32[n]``.
     Raises UnsupportedModelError for an unknown architecture, FormatError for absurd metadata and
-    for tensors that are missing or of a wrong shape.
+    for tensors that are missing or of a wrong shape, ContextLengthError where learned positions
+    end before ``context_length``.
     """
     name = model_file.architecture
     if name not in _ARCHITECTURES:
