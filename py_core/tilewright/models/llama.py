@@ -37,6 +37,9 @@ def llama_layer(
 ) -> Value:
     """f32[T, D]: one pre-norm layer, whose parts others of the family vary.
 
+    A layer with experts may also have a shared one, which every token uses (granitemoe), behind a
+    gate of its own (qwen2moe).
+
     ``scale``: attention scale (None: one over the square root of the head size).
     ``residual_scale``: factor on what a half-layer adds to the residual stream.
     """
@@ -51,20 +54,15 @@ def llama_layer(
     x = model.graph.add(x, attended, f"{name}attn_residual", scale=residual_scale)
 
     normed = model.norm(x, f"{name}ffn_norm")
-    if model.graph.has(f"{name}ffn_gate_inp.weight"):
-        added = model.experts(normed, layer, "silu", normalise=normalise_experts)
-        if model.graph.has(f"{name}ffn_up_shexp.weight"):
-            added = _with_shared_expert(model, normed, added, layer)
-    else:
+    if not model.graph.has(f"{name}ffn_gate_inp.weight"):
         added = model.feed_forward(normed, layer, "silu")
-    return model.graph.add(x, added, f"{name}ffn_residual", scale=residual_scale)
-
-
-def _with_shared_expert(model: Decoder, normed: Value, added: Value, layer: int) -> Value:
-    """f32[T, D]: plus the expert that every token uses, behind a gate of its own if it has one."""
-    name = f"blk.{layer}.ffn_"
+        return model.graph.add(x, added, f"{name}ffn_residual", scale=residual_scale)
+    added = model.experts(normed, layer, "silu", normalise=normalise_experts)
+    x = model.graph.add(x, added, f"{name}moe_residual", scale=residual_scale)
+    if not model.graph.has(f"{name}ffn_up_shexp.weight"):
+        return x
     shared = model.feed_forward(normed, layer, "silu", "_shexp")
-    if model.graph.has(f"{name}gate_inp_shexp.weight"):
-        gate = model.graph.linear(normed, f"{name}gate_inp_shexp", 1)
-        shared = model.graph.gate_rows(shared, gate, f"{name}gated_shexp")
-    return model.graph.add(added, shared, f"{name}with_shexp")
+    if model.graph.has(f"{name}ffn_gate_inp_shexp.weight"):
+        gate = model.graph.linear(normed, f"{name}ffn_gate_inp_shexp", 1)
+        shared = model.graph.gate_rows(shared, gate, f"{name}ffn_gated_shexp")
+    return model.graph.add(x, shared, f"{name}shexp_residual", scale=residual_scale)
