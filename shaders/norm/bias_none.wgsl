@@ -1,0 +1,4 @@
+// Norm role: no bias.
+fn bias_at(column: u32) -> f32 {
+    return 0.0;
+}
