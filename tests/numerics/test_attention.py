@@ -1,0 +1,145 @@
+"""Attention against its numpy twin: options, slots, shuffled blocks, every candidate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.numerics.activations import Activation, Output, step
+from tests.numerics.gpu import run
+from tests.numerics.paged_cache import PagedCache
+from tests.reference import ops as reference
+from tests.tolerance import assert_close
+
+from tilewright.errors import KernelError
+from tilewright.webgpu.device import Device
+from tilewright.webgpu.kernels import attention
+from tilewright.webgpu.kernels.kernel import Capabilities, Span
+from tilewright.webgpu.kernels.kv_write import KvLayout
+
+
+async def check(
+    device: Device,
+    *,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_size: int = 64,
+    value_size: int | None = None,
+    kind: str = "f32",
+    block: int = 16,
+    tokens: tuple[tuple[int, int], ...] = ((0, 40), (0, 41), (0, 42)),
+    capacity: int | None = None,
+    lengths: dict[int, int] | None = None,
+    max_blocks: int = 6,
+    tunings: list[attention.Tuning] | None = None,
+    **options: Any,
+) -> None:
+    """Run every candidate for ``tokens`` = (slot, position) and compare with numpy."""
+    generator = np.random.default_rng(heads * head_size + len(tokens))
+    value_size = value_size or head_size
+    layout = KvLayout(kind, kv_heads, head_size, value_size, block, max_blocks)
+    used: dict[int, int] = {}
+    for slot, position in tokens:
+        used[slot] = max(used.get(slot, 0), position + 1)
+    cache = PagedCache(generator, layout, max(used) + 2, lengths or used)
+    rows = len(tokens)
+    capacity = capacity or rows + 1
+    q = Activation(generator, capacity, rows, heads * head_size, before=4, after=8, scale=2.0)
+    out = Output(capacity, heads * value_size, before=4)
+    sinks = generator.standard_normal(heads).astype(np.float32)
+    with_sinks = options.pop("sinks", False)
+    structure = attention.Structure(
+        capacity, heads, layout, head_size**-0.5, q.span, out.span, sinks=with_sinks, **options
+    )
+    slots = np.zeros(capacity, np.uint32)
+    positions = np.zeros(capacity, np.uint32)
+    slots[:rows] = [slot for slot, _ in tokens]
+    positions[:rows] = [position for _, position in tokens]
+    expected = reference.attention(
+        q.data,
+        cache.keys,
+        cache.values,
+        positions[:rows],
+        slots[:rows],
+        heads=heads,
+        kv_heads=kv_heads,
+        scale=structure.scale,
+        causal=structure.causal,
+        window=structure.window,
+        softcap=structure.softcap,
+        sinks=sinks if with_sinks else None,
+    )
+    arrays = {
+        "step": step(rows),
+        "q": q.buffer,
+        "positions": np.pad(positions, (0, -capacity % 4)),
+        "slots": np.pad(slots, (0, -capacity % 4)),
+        "block_tables": cache.block_tables,
+        "lengths": cache.lengths,
+        "sinks": sinks,
+        "keys": cache.key_words,
+        "values": cache.value_words,
+        "out": out.buffer,
+    }
+    if tunings is None:
+        tunings = attention.space(structure, device.capabilities)
+        assert tunings[0] == attention.naive(structure)
+        assert attention.default(structure, device.capabilities) in tunings
+    for tuning in tunings:
+        kernel = attention.kernel(structure, tuning, device.capabilities)
+        written = await run(device, kernel, arrays)
+        assert_close(out.result(written["out"], rows), expected, "attention")
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0"])
+async def test_formats_and_slots(device: Device, kind: str) -> None:
+    tokens = ((2, 5), (0, 70), (2, 6), (1, 0), (1, 1))
+    await check(device, kind=kind, tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_size", "value_size"),
+    [
+        (1, 1, 20, 20),
+        (9, 3, 64, 64),
+        (6, 1, 96, 32),
+        (2, 2, 256, 256),
+        (4, 2, 80, 80),
+        (3, 3, 7, 5),
+    ],
+)
+async def test_head_shapes(device: Device, heads, kv_heads, head_size, value_size) -> None:
+    await check(device, heads=heads, kv_heads=kv_heads, head_size=head_size, value_size=value_size)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": 1},
+        {"window": 17},
+        {"window": 1000},
+        {"softcap": 2.0},
+        {"sinks": True},
+        {"sinks": True, "window": 20, "softcap": 50.0},
+    ],
+)
+async def test_options(device: Device, options: dict[str, Any]) -> None:
+    await check(device, tokens=((0, 0), (0, 40), (1, 63), (1, 64), (1, 65)), **options)
+
+
+async def test_a_token_of_an_encoder_sees_its_whole_sequence(device: Device) -> None:
+    tokens = (*((0, p) for p in range(3)), *((1, p) for p in range(18)))
+    await check(device, tokens=tokens, causal=False)
+    await check(device, tokens=((1, 0), (1, 2)), causal=False, lengths={1: 33}, sinks=True)
+
+
+def test_what_is_not_implemented_is_refused() -> None:
+    layout = KvLayout("f32", 2, 64, 64, 16, 4)
+    for wrong in ({"alibi": True}, {"causal": False, "window": 4}):
+        structure = attention.Structure(1, 4, layout, 1.0, Span(256), Span(256), **wrong)
+        with pytest.raises(KernelError):
+            attention.kernel(structure, attention.naive(structure), Capabilities())
+    structure = attention.Structure(1, 3, layout, 1.0, Span(192), Span(192))
+    with pytest.raises(KernelError):
+        attention.kernel(structure, attention.naive(structure), Capabilities())
