@@ -88,6 +88,13 @@ class ModelFile:
         """Return a boolean of the metadata."""
         return bool(self._typed(key, bool, default))
 
+    def close(self) -> None:
+        """Close the sources that can be closed (files, connections)."""
+        for source in self.sources:
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+
     def _typed(self, key: str, kind: type | tuple[type, ...], default: Any) -> Any:
         value = self.metadata.get(key, default)
         if value is None:
