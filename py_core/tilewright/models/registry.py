@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidRequestError, UnsupportedModelError
+from ..formats.floats import read_floats
 from ..formats.model_file import ModelFile
 from ..graph.ops import Graph
 from .bert import build_bert, build_nomic_bert, build_nomic_bert_moe
@@ -77,6 +78,11 @@ def required_constants(model_file: ModelFile) -> list[str]:
     return [
         name for name in (LLAMA3_FACTORS, LONG_FACTORS, SHORT_FACTORS) if name in model_file.tensors
     ]
+
+
+async def read_constants(model_file: ModelFile) -> dict[str, Sequence[float]]:
+    """Read the values that ``build_graph`` needs."""
+    return {name: await read_floats(model_file, name) for name in required_constants(model_file)}
 
 
 def build_graph(

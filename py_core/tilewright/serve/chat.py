@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..engine.engine import Engine
-from ..engine.runner import Runner
-from ..engine.sequence import SamplingParams, TokenOutput
+from ..engine.runner import ModelRunner
+from ..engine.sampling import SamplingParams
+from ..engine.sequence import TokenOutput
 from ..errors import InvalidRequestError, TemplateError
 from ..formats.model_file import ModelFile
 from ..formats.open import open_model
@@ -23,6 +24,7 @@ from ..formats.source import ByteSource
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizer import Tokenizer
 from ..webgpu.device import Device
+from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.memory import OnProgress
 
 Message = Mapping[str, Any]
@@ -34,7 +36,7 @@ class LoadOptions:
 
     context_length: int | None = None
     """Positions per sequence; None: the model's own, at most 4096."""
-    kv: str = "f16"
+    kv: KvKind = "f16"
     """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``."""
     max_sequences: int = 4
     """Sequences that decode in one batch."""
@@ -120,12 +122,17 @@ class ChatModel:
     """A model with its tokenizer, chat template and engine."""
 
     def __init__(
-        self, file: ModelFile, tokenizer: Tokenizer, template: ChatTemplate | None, engine: Engine
+        self,
+        file: ModelFile,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        runner: ModelRunner,
     ) -> None:
         self.file = file
         self.tokenizer = tokenizer
         self.template = template
-        self.engine = engine
+        self.runner = runner
+        self.engine = Engine(runner)
 
     @classmethod
     async def load(
@@ -145,7 +152,7 @@ class ChatModel:
         file = source if isinstance(source, ModelFile) else await open_model(source)
         tokenizer = load_tokenizer(file)
         template = load_template(file, tokenizer)
-        runner = await Runner.load(
+        runner = await ModelRunner.load(
             device or await Device.open(),
             file,
             context_length=options.context_length,
@@ -153,7 +160,7 @@ class ChatModel:
             max_sequences=options.max_sequences,
             on_progress=on_progress,
         )
-        return cls(file, tokenizer, template, Engine(runner))
+        return cls(file, tokenizer, template, runner)
 
     @property
     def name(self) -> str:
@@ -198,8 +205,7 @@ class ChatModel:
         )
         sampling = sampling or SamplingParams()
         if not sampling.ignore_eos:
-            ends = frozenset(sampling.stop_ids) | self.tokenizer.end_ids
-            sampling = replace(sampling, stop_ids=tuple(sorted(ends)))
+            sampling = replace(sampling, stop_ids=sampling.stop_ids | self.tokenizer.end_ids)
         completion = _Completion(self.tokenizer, stop, len(ids))
         async for token in self.engine.generate(ids, sampling):
             delta = completion.push(token)
@@ -209,8 +215,8 @@ class ChatModel:
                 return
 
     def stats(self) -> dict[str, Any]:
-        """Return the engine's counters."""
-        return dict(self.engine.stats())
+        """Return the counters of the engine and of its plans."""
+        return {**self.engine.stats(), **self.runner.plan_stats()}
 
     async def close(self) -> None:
         """Free the device's memory."""
@@ -238,10 +244,9 @@ class _Completion:
         self._first = self._first or now
         ended = token.finish_reason == "stop"
         text, met = "", False
-        if token.id is not None:
-            self._count += 1
-            if not ended:
-                text, met = self._stops.push(self._decoder.push(token.id))
+        self._count += 1
+        if not ended:
+            text, met = self._stops.push(self._decoder.push(token.id))
         reason = "stop" if met else token.finish_reason
         if reason is None:
             return Delta(text, (token,))

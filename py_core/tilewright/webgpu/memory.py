@@ -30,6 +30,7 @@ from .kernels.packing import Packing, packing, table_bytes
 PIECE = 8 << 20
 """Bytes of file that are on their way to the GPU at once, per staging buffer."""
 _STAGING = 2
+_SHARD_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,9 @@ class _Loader:
                 f"One row of {weight.name} ({quant_bytes} bytes) exceeds this device's binding "
                 f"limit of {limit}: the model cannot run here."
             )
+        if per_shard >= _SHARD_ROWS:
+            # Whole steps, so that the part of a bias vector that belongs to a shard is aligned.
+            per_shard -= per_shard % _SHARD_ROWS
         shards = []
         for first in range(0, weight.rows, per_shard):
             rows = min(per_shard, weight.rows - first)

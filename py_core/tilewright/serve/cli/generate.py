@@ -61,10 +61,14 @@ async def _run(arguments: argparse.Namespace) -> None:
             {
                 "model": model.name,
                 "prompt_ids": model.prompt_ids(prompt),
-                "ids": [token.id for token in tokens if token.id is not None],
+                "ids": [token.id for token in tokens],
                 "text": "".join(pieces),
                 "finish_reason": finish,
-                "logprobs": [token.to_dict() for token in tokens if token.logprob is not None],
+                "logprobs": [
+                    {"id": t.id, "logprob": t.logprob, "top": [list(pair) for pair in t.top]}
+                    for t in tokens
+                    if t.logprob is not None
+                ],
                 "usage": usage.to_dict(),
                 "timings": model.stats(),
             }

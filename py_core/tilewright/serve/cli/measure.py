@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 from ...engine.runner import default_context, kv_bytes, plan_memory
-from ...engine.sequence import SamplingParams
+from ...engine.sampling import SamplingParams
 from ...errors import TilewrightError
 from ...formats.open import open_model
 from ...models import build_graph, read_constants
@@ -122,7 +122,7 @@ async def _bench(arguments: argparse.Namespace) -> None:
 async def bench_model(model: ChatModel, decode: int, repeat: int) -> dict[str, Any]:
     """Measure prefill and decode; the same numbers natively and in the page."""
     engine = model.engine
-    vocabulary = engine.vocabulary
+    vocabulary = model.runner.vocabulary
     line: dict[str, Any] = {
         "bench": "model",
         "model": model.name,
@@ -131,7 +131,7 @@ async def bench_model(model: ChatModel, decode: int, repeat: int) -> dict[str, A
     }
     serial = 0
     for length in (128, 512):
-        if length + 1 > engine.context_length:
+        if length + 1 > model.runner.context_length:
             continue
         rates = []
         for _ in range(repeat):
@@ -143,7 +143,7 @@ async def bench_model(model: ChatModel, decode: int, repeat: int) -> dict[str, A
             rates.append(length / (time.perf_counter() - begin))
         line[f"prefill_{length}_tokens_per_s"] = round(statistics.median(rates), 2)
     speeds, firsts = [], []
-    steps = min(decode, engine.context_length - 16)
+    steps = min(decode, model.runner.context_length - 16)
     for _ in range(repeat):
         serial += 1
         ids = [(serial * 104729 + i * 17) % vocabulary for i in range(8)]
@@ -154,7 +154,7 @@ async def bench_model(model: ChatModel, decode: int, repeat: int) -> dict[str, A
         firsts.append(times[0] - begin)
         if len(times) > 1:
             speeds.append((len(times) - 1) / (times[-1] - times[0]))
-    stats = engine.stats()
+    stats = model.stats()
     line.update(
         {
             "decode_tokens": steps,

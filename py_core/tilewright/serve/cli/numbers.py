@@ -104,7 +104,7 @@ async def _perplexity(arguments: argparse.Namespace) -> None:
     model = await options.load(arguments, max_sequences=1)
     try:
         ids = model.tokenizer.encode(options.read_text(arguments.file), add_special=True)
-        window = min(arguments.window, model.engine.context_length)
+        window = min(arguments.window, model.runner.context_length)
         if len(ids) < 2 or window < 2:
             raise InvalidRequestError("The text has fewer than two tokens.")
         total, count = 0.0, 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from ...engine.sequence import SamplingParams
+from ...engine.sampling import SamplingParams
 from ...errors import InvalidRequestError
 from ...webgpu.memory import Progress
 from ..chat import ChatModel, LoadOptions
@@ -53,7 +54,7 @@ def sampling_of(arguments: argparse.Namespace) -> SamplingParams:
         repetition_penalty=arguments.repetition_penalty,
         frequency_penalty=arguments.frequency_penalty,
         presence_penalty=arguments.presence_penalty,
-        seed=arguments.seed,
+        seed=random.getrandbits(32) if arguments.seed is None else arguments.seed,
         logprobs=arguments.logprobs,
         max_tokens=arguments.max_tokens,
         ignore_eos=arguments.ignore_eos,

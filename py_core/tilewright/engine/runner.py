@@ -1,0 +1,505 @@
+"""Runs a model's steps on the GPU: the engine's ``Runner``, made of recorded plans.
+
+Three families of plans share weights and cache: ``prefill`` (one sequence, many tokens, the last
+row's logits), ``all`` (the same with every row's logits) and ``decode`` (one token of several
+sequences). A plan is recorded when a capacity is first needed and replayed from then on. The chosen
+ids stay on the GPU; results are read back late, through a ring. Knows ids, not text.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
+from ..formats.model_file import ModelFile
+from ..graph.fuse import FusionPlan, fuse
+from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
+from ..models import build_graph, read_constants
+from ..webgpu import state as gpu_state
+from ..webgpu.device import BufferRange, Device
+from ..webgpu.kernels import sample as sampler
+from ..webgpu.kernels.kv_write import KvKind
+from ..webgpu.lower import Choose, Lowering, default_choice
+from ..webgpu.memory import OnProgress, load_weights
+from ..webgpu.plan import Call, Plan, record
+from ..webgpu.replay import replayer
+from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
+from .runner_protocol import RowResult, StepResult, Want
+from .sampling import SamplingParams
+
+DEFAULT_CONTEXT = 4096
+"""Positions per sequence where neither the caller nor the model asks for fewer."""
+PREFILL_BUCKETS = (8, 64, 256)
+LOGITS_CHUNK = 64
+RING = 8
+"""Results that may be on their way."""
+
+Family = Literal["prefill", "all", "decode", "embed"]
+
+
+def default_context(file: ModelFile) -> int:
+    """Return the context that is used where none is asked for."""
+    trained = file.metadata.get(f"{file.architecture}.context_length")
+    known = trained if isinstance(trained, int) and trained > 0 else DEFAULT_CONTEXT
+    return min(known, DEFAULT_CONTEXT)
+
+
+def kv_bytes(graph: Graph, kv: KvKind, tokens: int) -> int:
+    """Return the bytes of a KV cache of ``tokens`` positions."""
+    return gpu_state.kv_bytes(graph, kv, tokens)
+
+
+def plan_memory(graph: Graph, context: int) -> int:
+    """Return the bytes of the activations of prefill and decode."""
+    tokens = min(PREFILL_BUCKETS[-1], context)
+    prefill = {Rows.TOKENS: tokens, Rows.OUTPUTS: 1, Rows.SEQUENCES: 1}
+    decode = dict.fromkeys(Rows, 8)
+    return gpu_state.activation_bytes(graph, prefill) + gpu_state.activation_bytes(graph, decode)
+
+
+def until_cache(graph: Graph) -> Graph:
+    """Cut everything after the last write to the cache: a step whose logits nobody wants."""
+    last = max(i for i, op in enumerate(graph.ops) if isinstance(op, KvWrite | QkvPrepare))
+    return replace(graph, ops=graph.ops[: last + 1], logits=None, hidden=None, pooled=None)
+
+
+@dataclass(frozen=True)
+class _Queued:
+    """A result on its way: which slots, and how to read it."""
+
+    slots: tuple[int, ...]
+    logprobs: int | None
+
+
+class ModelRunner:
+    """Implements ``runner_protocol.Runner`` for one model on one device."""
+
+    def __init__(
+        self,
+        device: Device,
+        graph: Graph,
+        state: ModelState,
+        *,
+        context_length: int,
+        choose: Choose = default_choice,
+    ) -> None:
+        self.device = device
+        self.graph = graph
+        self.choose = choose
+        self.context_length = context_length
+        self.vocabulary = graph.vocabulary
+        self.max_sequences = state.max_sequences
+        self.kv_block = KV_BLOCK
+        self.kv_blocks = state.blocks
+        self.encoder = not graph.causal
+        chunk = context_length if self.encoder else min(PREFILL_BUCKETS[-1], context_length)
+        self.prefill_chunk = chunk
+        self.logits_chunk = min(LOGITS_CHUNK, chunk)
+        self._state = state
+        self._families: dict[Family, StepBuffers] = {}
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._replay = replayer(device, 4 * sampler.RESULT_WORDS * state.max_sequences, RING)
+        self._queue: deque[_Queued] = deque()
+        self._sampling: list[SamplingParams] = [SamplingParams()] * state.max_sequences
+        self._masked: set[int] = set()
+        self._rows: tuple[int, ...] | None = None
+        """Slots of the decode family's rows, or None when they must be written anew."""
+        self._logits_of: BufferRange | None = None
+        self._ranges: dict[str, BufferRange] = {}
+        self._decode_plans: tuple[Plan, ...] = ()
+        self._decode_logprobs: int | None = None
+
+    @classmethod
+    async def load(
+        cls,
+        device: Device,
+        file: ModelFile,
+        *,
+        context_length: int | None = None,
+        kv: KvKind = "f16",
+        max_sequences: int = 4,
+        cache_tokens: int | None = None,
+        fusion: FusionPlan | None = None,
+        choose: Choose = default_choice,
+        on_progress: OnProgress | None = None,
+    ) -> ModelRunner:
+        """Build the graph, upload the weights, allocate the cache.
+
+        ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
+        """
+        context = context_length or default_context(file)
+        if context < 1 or max_sequences < 1:
+            raise InvalidRequestError("The context and the number of sequences must be positive.")
+        plain = build_graph(file, context_length=context, constants=await read_constants(file))
+        graph = fuse(plain, fusion) if fusion is not None else fuse(plain)
+        weights = await load_weights(device, file, graph, on_progress=on_progress)
+        tokens = cache_tokens or context * min(max_sequences, 2)
+        try:
+            state = gpu_state.allocate_state(
+                device,
+                graph,
+                weights,
+                kv=kv,
+                context_length=context,
+                tokens=tokens,
+                max_sequences=max_sequences,
+            )
+        except BaseException:
+            weights.release(device)
+            raise
+        return cls(device, graph, state, context_length=context, choose=choose)
+
+    # -- plans -----------------------------------------------------------------------------------
+
+    def _capacities(self, family: Family) -> dict[Rows, int]:
+        many = self.max_sequences
+        return {
+            "prefill": {Rows.TOKENS: self.prefill_chunk, Rows.OUTPUTS: 1, Rows.SEQUENCES: 1},
+            "all": dict.fromkeys((Rows.TOKENS, Rows.OUTPUTS), self.logits_chunk)
+            | {Rows.SEQUENCES: 1},
+            "decode": dict.fromkeys(Rows, many),
+            "embed": {
+                Rows.TOKENS: self.prefill_chunk,
+                Rows.OUTPUTS: 1,
+                Rows.SEQUENCES: many,
+            },
+        }[family]
+
+    def _step(self, family: Family) -> StepBuffers:
+        if family not in self._families:
+            capacities = self._capacities(family)
+            self._families[family] = gpu_state.allocate_step(self.device, self.graph, capacities)
+        return self._families[family]
+
+    def _bucket(self, tokens: int, most: int) -> int:
+        """Return the capacity of the plan for ``tokens`` tokens."""
+        if self.encoder:
+            size = 16
+            while size < tokens:
+                size *= 2
+            return min(size, most)
+        return min(next(size for size in PREFILL_BUCKETS if size >= tokens), most)
+
+    async def _plan(self, family: Family, rows: dict[Rows, int], graph: Graph, name: str) -> Plan:
+        key = (family, name, *rows.values())
+        if key not in self._plans:
+            lowering = Lowering(
+                self.device.capabilities,
+                rows,
+                self.context_length,
+                self._state,
+                self._step(family),
+                self.choose,
+            )
+            self._plans[key] = await record(
+                self.device, f"{family} {name} {list(rows.values())}", lowering.lower(graph)
+            )
+        return self._plans[key]
+
+    # -- per slot --------------------------------------------------------------------------------
+
+    def set_blocks(self, slot: int, blocks: Sequence[int], first: int = 0) -> None:
+        """Write block table entries of a slot."""
+        if blocks:
+            at = 4 * (slot * self._state.max_blocks + first)
+            self.device.queue.write_buffer(self._state.block_tables.buffer, at, u32(blocks))
+
+    def set_sampling(
+        self, slot: int, sampling: SamplingParams, ids: Sequence[int], prompt_length: int
+    ) -> None:
+        """Upload a slot's sampler record, and its counts and bias where they are used."""
+        self._sampling[slot] = sampling
+        self._masked.discard(slot)
+        self._rows = None
+        self._write_sampler(slot, sampling, len(ids))
+        write = self.device.queue.write_buffer
+        size = 4 * self.vocabulary
+        if sampling.penalised:
+            counts = sampler.pack_counts(self.vocabulary, ids, prompt_length)
+            write(self._adjustments()["counts"].buffer, slot * size, counts)
+        if sampling.logit_bias:
+            bias = sampler.pack_bias(self.vocabulary, sampling.logit_bias)
+            write(self._adjustments()["bias"].buffer, slot * size, bias)
+
+    def _write_sampler(self, slot: int, sampling: SamplingParams, length: int) -> None:
+        packed = sampler.pack_sampler(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            uses=self._uses(slot, sampling),
+            seed=sampling.seed,
+            length=length,
+        )
+        at = slot * sampler.SAMPLER_BYTES
+        self.device.queue.write_buffer(self._samplers().buffer, at, packed)
+
+    def _uses(self, slot: int, sampling: SamplingParams) -> int:
+        return sampler.switches(
+            penalties=sampling.penalised,
+            bias=bool(sampling.logit_bias),
+            mask=slot in self._masked,
+        )
+
+    def set_mask(self, slot: int, mask: bytes | None) -> None:
+        """Upload the allowed ids of the slot's next draw."""
+        if mask is None:
+            self._masked.discard(slot)
+        else:
+            self._masked.add(slot)
+            at = slot * sampler.mask_bytes(self.vocabulary)
+            self.device.queue.write_buffer(self._adjustments()["mask"].buffer, at, mask)
+        at = slot * sampler.SAMPLER_BYTES + sampler.USES
+        uses = self._uses(slot, self._sampling[slot])
+        self.device.queue.write_buffer(self._samplers().buffer, at, u32([uses]))
+
+    def _range(self, name: str, nbytes: int) -> BufferRange:
+        """Return the buffer called ``name``, allocated when first needed."""
+        if name not in self._ranges or self._ranges[name].size < nbytes:
+            if name in self._ranges:
+                raise InvalidRequestError(f"The buffer {name} cannot grow.")
+            self._ranges[name] = gpu_state.whole(self.device, nbytes, name)
+        return self._ranges[name]
+
+    def _samplers(self) -> BufferRange:
+        return self._range("samplers", sampler.SAMPLER_BYTES * self.max_sequences)
+
+    def _adjustments(self) -> dict[str, BufferRange]:
+        row = 4 * self.vocabulary * self.max_sequences
+        return {
+            "counts": self._range("counts", row),
+            "bias": self._range("bias", row),
+            "mask": self._range("mask", sampler.mask_bytes(self.vocabulary) * self.max_sequences),
+        }
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
+        """Submit one chunk of a sequence."""
+        family: Family = "all" if want == "all" else "prefill"
+        most = self.logits_chunk if want == "all" else self.prefill_chunk
+        if not 0 < len(ids) <= most:
+            raise InvalidRequestError(f"A step takes 1 to {most} tokens, not {len(ids)}.")
+        bucket = self._bucket(len(ids), most)
+        outputs = {"none": 0, "last": 1, "all": len(ids)}[want]
+        graph = until_cache(self.graph) if want == "none" else self.graph
+        rows = {
+            Rows.TOKENS: bucket,
+            Rows.OUTPUTS: bucket if want == "all" else 1,
+            Rows.SEQUENCES: 1,
+        }
+        plan = await self._plan(family, rows, graph, "cache" if want == "none" else "logits")
+        step = self._step(family)
+        wanted = range(len(ids)) if want == "all" else [len(ids) - 1]
+        self._write_inputs(
+            step, ids, range(start, start + len(ids)), [slot] * len(ids), list(wanted)
+        )
+        step.write_step(self.device, tokens=len(ids), outputs=outputs, sequences=1, first_slot=slot)
+        self._replay.submit([plan])
+        if want != "none" and self.graph.logits is not None:
+            self._logits_of = step.value(self.graph.logits)
+
+    def _write_inputs(
+        self,
+        step: StepBuffers,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        slots: Sequence[int],
+        outputs: Sequence[int],
+    ) -> None:
+        write = self.device.queue.write_buffer
+        write(step.ids.buffer, 0, u32(ids))
+        write(step.positions.buffer, 0, u32(positions))
+        write(step.slots.buffer, 0, u32(slots))
+        write(step.outputs.buffer, 0, u32(outputs))
+
+    async def _sample_plan(self, family: Family, slots: Sequence[int]) -> tuple[Plan, int | None]:
+        """Return the plan that samples the family's logits for these slots."""
+        wanted = [self._sampling[slot] for slot in slots]
+        mode: sampler.Mode = "greedy"
+        if any(s.filtered for s in wanted):
+            mode = "filtered"
+        elif not all(s.greedy for s in wanted):
+            mode = "plain"
+        asked = [s.logprobs for s in wanted if s.logprobs is not None]
+        logprobs = (sampler.MAX_TOP if max(asked) > 0 else 0) if asked else None
+        adjust = any(s.penalised or s.logit_bias for s in wanted)
+        adjust = adjust or any(slot in self._masked for slot in slots)
+        capacity = _batch(len(slots)) if family == "decode" else 1
+        structure = sampler.Structure(
+            vocabulary=self.vocabulary,
+            rows=min(capacity, self.max_sequences),
+            mode=mode,
+            logprobs=logprobs,
+            adjust=adjust,
+            advance=family == "decode",
+        )
+        key = ("sample", family, structure)
+        if key not in self._plans:
+            calls = self._sample_calls(structure, self._step(family))
+            self._plans[key] = await record(self.device, f"sample {family} {mode}", calls)
+        return self._plans[key], logprobs
+
+    def _sample_calls(self, structure: sampler.Structure, step: StepBuffers) -> list[Call]:
+        if self.graph.logits is None:
+            raise UnsupportedModelError("This model makes embeddings; it cannot generate text.")
+        tuning = sampler.naive(structure)
+        most = replace(structure, rows=self.max_sequences)
+        ranges = {
+            "step": step.step,
+            "logits": step.value(self.graph.logits),
+            "slots": step.slots,
+            "ids": step.ids,
+            "positions": step.positions,
+            "samplers": self._samplers(),
+            "results": self._results(),
+            "partials": self._range("partials", sampler.partials_bytes(most, tuning)),
+        }
+        if structure.adjust:
+            ranges |= self._adjustments()
+        if structure.mode == "filtered":
+            ranges["scores"] = self._range("scores", 4 * self.max_sequences * self.vocabulary)
+        made = sampler.kernels(structure, tuning, self.device.capabilities)
+        return [Call(kernel, ranges) for kernel in made]
+
+    def _results(self) -> BufferRange:
+        return self._range("results", 4 * sampler.RESULT_WORDS * self.max_sequences)
+
+    def _result_range(self, rows: int) -> BufferRange:
+        return BufferRange(self._results().buffer, 0, 4 * sampler.RESULT_WORDS * rows)
+
+    async def sample(self, slot: int) -> None:
+        """Submit the draw from the last prefill's logits."""
+        plan, logprobs = await self._sample_plan("prefill", [slot])
+        self._replay.submit([plan], self._result_range(1))
+        self._queue.append(_Queued((slot,), logprobs))
+        self._rows = None
+
+    async def decode(self, slots: Sequence[int]) -> None:
+        """Submit one decode step."""
+        rows = tuple(slots)
+        if rows != self._rows:
+            await self._enter_batch(rows)
+        self._replay.submit(self._decode_plans, self._result_range(len(rows)))
+        self._queue.append(_Queued(rows, self._decode_logprobs))
+
+    async def _enter_batch(self, slots: tuple[int, ...]) -> None:
+        """Write the rows of the decode family for a new batch; ids stay on the GPU."""
+        capacity = min(_batch(len(slots)), self.max_sequences)
+        forward = await self._plan("decode", dict.fromkeys(Rows, capacity), self.graph, "logits")
+        sampling, self._decode_logprobs = await self._sample_plan("decode", slots)
+        self._decode_plans = (forward, sampling)
+        step = self._step("decode")
+        write = self.device.queue.write_buffer
+        write(step.slots.buffer, 0, u32(slots))
+        write(step.outputs.buffer, 0, u32(range(len(slots))))
+        count = len(slots)
+        step.write_step(
+            self.device, tokens=count, outputs=count, sequences=count, first_slot=slots[0]
+        )
+        encoder = self.device.handle.create_command_encoder()
+        records = self._samplers().buffer
+        for row, slot in enumerate(slots):
+            at = slot * sampler.SAMPLER_BYTES
+            copy = encoder.copy_buffer_to_buffer
+            copy(records, at + sampler.NEXT_ID, step.ids.buffer, 4 * row, 4)
+            copy(records, at + sampler.NEXT_POSITION, step.positions.buffer, 4 * row, 4)
+        self.device.queue.submit([encoder.finish()])
+        self._rows = slots
+
+    async def fetch(self) -> StepResult:
+        """Wait for the oldest result."""
+        if not self._queue:
+            raise InvalidRequestError("No result is on its way.")
+        data = await self._replay.fetch()
+        queued = self._queue.popleft()
+        top = queued.logprobs or 0
+        rows = []
+        for slot, found in zip(
+            queued.slots, sampler.unpack_results(data, len(queued.slots), top), strict=True
+        ):
+            if found.slot != slot:
+                raise DeviceLostError("The GPU returned a result that does not belong here.")
+            logprob = None if queued.logprobs is None else found.logprob
+            rows.append(RowResult(slot, found.id, logprob, found.top))
+        return StepResult(tuple(rows))
+
+    async def logits(self, rows: int) -> bytes:
+        """Read back the logits of the last prefill."""
+        if self._logits_of is None:
+            raise InvalidRequestError("No step has left logits.")
+        return await self.device.read(self._logits_of.buffer, 0, 4 * rows * self.vocabulary)
+
+    async def embed(
+        self, slots: Sequence[int], sequences: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Run whole sequences in one step and read their pooled vectors."""
+        pooled = self.graph.pooled
+        if pooled is None:
+            raise InvalidRequestError(
+                "This model has no pooled embedding: use an embedding model (bert, nomic-bert)."
+            )
+        ids = [token for sequence in sequences for token in sequence]
+        positions = [position for sequence in sequences for position in range(len(sequence))]
+        of_token = [slot for slot, s in zip(slots, sequences, strict=True) for _ in s]
+        if not 0 < len(ids) <= self.prefill_chunk:
+            raise InvalidRequestError(f"A step takes 1 to {self.prefill_chunk} tokens.")
+        rows = {
+            Rows.TOKENS: self._bucket(len(ids), self.prefill_chunk),
+            Rows.OUTPUTS: 1,
+            Rows.SEQUENCES: min(_batch(len(slots)), self.max_sequences),
+        }
+        plan = await self._plan("embed", rows, self.graph, "pooled")
+        step = self._step("embed")
+        self._write_inputs(step, ids, positions, of_token, slots)
+        write = self.device.queue.write_buffer
+        for slot, sequence in zip(slots, sequences, strict=True):
+            write(self._state.lengths.buffer, 4 * slot, u32([len(sequence)]))
+        step.write_step(
+            self.device,
+            tokens=len(ids),
+            outputs=0,
+            sequences=len(slots),
+            first_slot=slots[0],
+        )
+        self._replay.submit([plan])
+        nbytes = 4 * pooled.width * len(slots)
+        flat = array("f", await self.device.read(step.value(pooled).buffer, 0, nbytes))
+        return [list(flat[i : i + pooled.width]) for i in range(0, len(flat), pooled.width)]
+
+    # -- facts -----------------------------------------------------------------------------------
+
+    def plan_stats(self) -> dict[str, int]:
+        """Return what one decode step of one sequence costs: dispatches, submits, bytes."""
+        plans = self._decode_plans
+        return {
+            "dispatches_per_token": sum(len(plan.dispatches) for plan in plans),
+            "submits_per_token": 1 if plans else 0,
+            "bytes_per_token": sum(plan.nbytes for plan in plans),
+            "submits": self._replay.submits,
+        }
+
+    async def close(self) -> None:
+        """Free everything on the device."""
+        self._replay.release()
+        for step in self._families.values():
+            step.release(self.device)
+        for r in self._ranges.values():
+            self.device.release(r.buffer)
+        self._state.release(self.device)
+        self._plans.clear()
+
+
+def _batch(count: int) -> int:
+    """Return the capacity of a decode plan for ``count`` sequences: 1, 2, 4, 8 ..."""
+    size = 1
+    while size < count:
+        size *= 2
+    return size
