@@ -81,11 +81,13 @@ def plan_arena(graph: Graph, row_counts: Mapping[Rows, int]) -> Arena:
     occupants: list[list[Lifetime]] = []
     assignment: dict[Value, int] = {}
     for lifetime in sorted(everything, key=lambda item: (-item.nbytes, item.first)):
-        for slot, others in enumerate(occupants):
-            if not any(lifetime.overlaps(other) for other in others):
-                break
-        else:
-            slot = len(occupants)
+        free = (
+            slot
+            for slot, others in enumerate(occupants)
+            if not any(lifetime.overlaps(other) for other in others)
+        )
+        slot = next(free, len(occupants))
+        if slot == len(occupants):
             occupants.append([])
         occupants[slot].append(lifetime)
         assignment[lifetime.value] = slot

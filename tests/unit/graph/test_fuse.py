@@ -1,0 +1,128 @@
+"""Fused graphs compute what plain ones do, and are as short as promised."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from tests.reference.golden_models import FOLDER, NAMES, load_model
+from tests.reference.interpreter import Interpreter, Result
+
+from tilewright.formats.quant import BY_NAME
+from tilewright.graph.fuse import FusionPlan, fuse
+from tilewright.graph.ops import Attention, Embed, Graph, Linear
+
+PLANS = [FusionPlan(*flags) for flags in itertools.product([True, False], repeat=6)]
+IDS = np.random.default_rng(3).integers(0, 64, 24).tolist()
+
+DENSE = [
+    "granite-nope",
+    "llama-biases",
+    "llama-yarn",
+    "mistral",
+    "phi3-partial",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "stablelm",
+    "stablelm-parallel",
+    "starcoder2",
+    "gpt2",
+]
+
+
+def assert_same(found: Result, wanted: Result) -> None:
+    for field in fields(Result):
+        a, b = getattr(found, field.name), getattr(wanted, field.name)
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+def layer_sizes(graph: Graph) -> list[int]:
+    """Ops from one attention to the next."""
+    at = [index for index, op in enumerate(graph.ops) if isinstance(op, Attention)]
+    return [after - before for before, after in itertools.pairwise(at)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_fused_equals_plain(name: str) -> None:
+    model = await load_model(FOLDER / f"{name}.gguf")
+    wanted = Interpreter(model.graph, model.tensors).run(IDS)
+    fused = fuse(model.graph)
+    assert len(fused.ops) < len(model.graph.ops)
+    assert_same(Interpreter(fused, model.tensors).run(IDS), wanted)
+    for op in fused.ops:
+        for value in op.inputs():
+            assert any(value.storage in other.outputs() for other in fused.ops), value.name
+
+
+@pytest.mark.parametrize("name", ["gemma3-linear", "granitemoe", "phi3-partial", "bert-cls"])
+async def test_every_plan_equals_plain(name: str) -> None:
+    model = await load_model(FOLDER / f"{name}.gguf")
+    wanted = Interpreter(model.graph, model.tensors).run(IDS)
+    for plan in PLANS:
+        assert_same(Interpreter(fuse(model.graph, plan), model.tensors).run(IDS), wanted)
+
+
+async def test_no_fusion_is_the_identity() -> None:
+    model = await load_model(FOLDER / "qwen2moe.gguf")
+    plan = FusionPlan(*[False] * len(fields(FusionPlan)))
+    assert fuse(model.graph, plan) == model.graph
+
+
+@pytest.mark.parametrize("name", DENSE)
+async def test_a_dense_layer_is_at_most_six_ops(name: str) -> None:
+    fused = fuse((await load_model(FOLDER / f"{name}.gguf")).graph)
+    assert max(layer_sizes(fused)) <= 6
+    first = next(index for index, op in enumerate(fused.ops) if isinstance(op, Linear))
+    assert all(isinstance(op, Embed) for op in fused.ops[: min(first, 2)])
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("gemma2", 8), ("gemma3-linear", 8), ("olmo2", 10), ("qwen3moe", 10), ("qwen2moe", 14)],
+)
+async def test_other_layers_are_as_long_as_stated(name: str, count: int) -> None:
+    fused = fuse((await load_model(FOLDER / f"{name}.gguf")).graph)
+    assert max(layer_sizes(fused)) == count
+
+
+async def test_only_weights_of_one_format_are_stacked() -> None:
+    """As in Q4_K_M files, where some values and down projections are Q6_K."""
+    model = await load_model(FOLDER / "qwen2.gguf")
+    ops = []
+    for op in model.graph.ops:
+        if isinstance(op, Linear) and op.weight.name == "blk.0.attn_k.weight":
+            op = replace(op, weight=replace(op.weight, quant=BY_NAME["BF16"]))
+        if isinstance(op, Linear) and op.weight.name == "blk.1.ffn_up.weight":
+            op = replace(op, weight=replace(op.weight, quant=BY_NAME["BF16"]))
+        ops.append(op)
+    mixed = replace(model.graph, ops=tuple(ops))
+    fused = fuse(mixed)
+    stacks = Counter(op.weight.tensors for op in fused.ops if isinstance(op, Linear))
+    assert stacks[("blk.0.attn_q.weight", "blk.0.attn_v.weight")] == 1
+    assert stacks[("blk.0.attn_k.weight",)] == 1
+    assert stacks[("blk.0.ffn_gate.weight", "blk.0.ffn_up.weight")] == 1
+    assert stacks[("blk.1.ffn_gate.weight",)] == 1
+    wanted = Interpreter(model.graph, model.tensors).run(IDS)
+    assert_same(Interpreter(fused, model.tensors).run(IDS), wanted)
+
+
+async def test_a_missing_bias_prevents_stacking() -> None:
+    model = await load_model(FOLDER / "qwen2.gguf")
+    ops = [
+        replace(op, bias=None)
+        if isinstance(op, Linear) and op.weight.name == "blk.0.attn_v.weight"
+        else op
+        for op in model.graph.ops
+    ]
+    plain = replace(model.graph, ops=tuple(ops))
+    fused = fuse(plain)
+    weights = {op.weight.tensors for op in fused.ops if isinstance(op, Linear)}
+    assert ("blk.0.attn_q.weight", "blk.0.attn_k.weight") in weights
+    wanted = Interpreter(plain, model.tensors).run(IDS)
+    assert_same(Interpreter(fused, model.tensors).run(IDS), wanted)
