@@ -1,0 +1,131 @@
+"""Weight times many tokens (prefill): tiles in workgroup memory, and the direct kernel.
+
+A tile's weights are dequantized once into workgroup memory and used for all its tokens. A norm in
+the prologue is refused (``supports``): the lowering computes it in a dispatch of its own. Knows
+nothing of graphs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..link import link
+from .kernel import Capabilities, Kernel, ceil_div, spread
+from .linear import DirectTuning, LinearStructure, dense_roles, direct, refusal
+
+__all__ = [
+    "DirectTuning",
+    "LinearStructure",
+    "TileTuning",
+    "Tuning",
+    "default",
+    "kernel",
+    "naive",
+    "space",
+    "supports",
+]
+
+
+@dataclass(frozen=True)
+class TileTuning:
+    """A workgroup computes ``block_rows`` x ``block_tokens``."""
+
+    block_rows: int = 64
+    """Weight rows (gate and up rows alternating where gated)."""
+    block_tokens: int = 64
+    block_columns: int = 16
+    """Columns per pass; a multiple of 8."""
+    thread_tokens: int = 4
+    """Tokens per thread (4 or 8), by four rows."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of the workgroup."""
+        return self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of workgroup memory."""
+        return 4 * self.block_columns * (self.block_rows + self.block_tokens)
+
+
+Tuning = DirectTuning | TileTuning
+
+
+def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
+    """Return whether these kernels can compute ``structure``: not with a norm."""
+    return structure.norm is None and refusal(structure, capabilities) is None
+
+
+def naive(structure: LinearStructure) -> Tuning:
+    """Return the plain Tuning: one thread per output and token."""
+    return DirectTuning()
+
+
+def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
+    """Return the Tuning to start from where nothing has been measured."""
+    if capabilities.software:
+        return DirectTuning(tile=4)
+    if structure.tokens <= 32:
+        return TileTuning(32, 32, 32, 4)
+    return TileTuning()
+
+
+_TILES = (
+    TileTuning(32, 16, 32, 4),
+    TileTuning(64, 16, 32, 4),
+    TileTuning(32, 32, 16, 4),
+    TileTuning(32, 32, 32, 4),
+    TileTuning(32, 64, 16, 4),
+    TileTuning(64, 32, 16, 4),
+    TileTuning(64, 32, 32, 4),
+    TileTuning(64, 64, 16, 4),
+    TileTuning(64, 64, 16, 8),
+    TileTuning(64, 64, 32, 4),
+    TileTuning(64, 64, 32, 8),
+    TileTuning(128, 64, 16, 8),
+    TileTuning(64, 128, 16, 8),
+)
+
+
+def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
+    """Return the candidates worth timing, naive first."""
+    found: list[Tuning] = [DirectTuning(64, 1), DirectTuning(64, 4), DirectTuning(32, 4)]
+    for tile in _TILES:
+        if tile.threads > capabilities.max_invocations:
+            continue
+        if tile.memory > capabilities.workgroup_memory:
+            continue
+        if tile.block_tokens > 32 and structure.tokens <= tile.block_tokens // 2:
+            continue  # half of the tile would be padding
+        if capabilities.software and tile.threads > 128:
+            continue
+        found.append(tile)
+    return found
+
+
+def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
+    """Return the kernel of a dense linear map without norm."""
+    parts = dense_roles(structure)
+    if isinstance(tuning, DirectTuning):
+        return direct(parts, tuning, capabilities)
+    source = link(
+        ("ops/matmul.wgsl", *parts.files),
+        constants={
+            "BLOCK_ROWS": tuning.block_rows,
+            "BLOCK_TOKENS": tuning.block_tokens,
+            "BLOCK_UNITS": tuning.block_columns // 8,
+            "THREAD_TOKENS": tuning.thread_tokens,
+            **parts.constants,
+        },
+        bindings=parts.bindings,
+    )
+    outputs = tuning.block_rows // (2 if structure.gated else 1)
+    groups = ceil_div(parts.outputs, outputs) * ceil_div(parts.tokens, tuning.block_tokens)
+    return Kernel(
+        label=f"matmul {parts.label}",
+        source=source,
+        bindings=parts.bindings,
+        grid=spread(groups, capabilities),
+        cost=parts.cost,
+    )

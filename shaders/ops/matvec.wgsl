@@ -1,0 +1,95 @@
+// out = epilogue(weight . prologue(x)) for few tokens: LANES threads share a row, a lane group has ROWS outputs.
+// Every lane sums its units of eight columns for ROWS outputs and TILE tokens; one barrier, then one thread per
+// output adds the lanes' sums (or, SUBGROUPS, the lanes add theirs by shuffles).
+// Header: WORKGROUP, LANES, ROWS, TILE, STEP_UNITS (consecutive units per lane and step), X_SHARED, OUTPUTS, UNITS,
+// TOKENS. Roles: quant/*, layout_*, x_*, norm*, statistics_workgroup, reduce_*, activations_*, epilogue.
+const LANE_GROUPS: u32 = WORKGROUP / LANES;
+const PER_WORKGROUP: u32 = LANE_GROUPS * ROWS;
+const SUMS: u32 = ROWS * PARTS * TILE;
+const_assert WORKGROUP % LANES == 0u;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group_id: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let index = group_id.y * groups.x + group_id.x;
+    let per_tile = (OUTPUTS + PER_WORKGROUP - 1u) / PER_WORKGROUP;
+    let first = index / per_tile * TILE;
+    let count = token_count();
+    if (first >= count) {
+        return;
+    }
+    let thread = local.x;
+    let lane = thread % LANES;
+    let lane_group = thread / LANES;
+    var bases: array<u32, TILE>;
+    var stats: array<vec2f, TILE>;
+    for (var t = 0u; t < TILE; t++) {
+        bases[t] = x_base(min(first + t, count - 1u));
+        stats[t] = row_statistics(thread, bases[t]);
+        stage_x(thread, t, bases[t], stats[t]);
+    }
+    stage_done();
+
+    let first_output = index % per_tile * PER_WORKGROUP + lane_group * ROWS;
+    let first_row = first_weight_row(first);
+    var rows: array<u32, ROWS * PARTS>;
+    for (var r = 0u; r < ROWS; r++) {
+        // rows beyond the last are computed twice rather than guarded
+        let row = first_row + min(first_output + r, OUTPUTS - 1u);
+        rows[r * PARTS] = row;
+        if (GATED) {
+            rows[r * PARTS + PARTS - 1u] = row + UP_ROWS;
+        }
+    }
+    var sums: array<f32, SUMS>;
+    for (var step_unit = lane * STEP_UNITS; step_unit < UNITS; step_unit += LANES * STEP_UNITS) {
+        for (var i = 0u; i < STEP_UNITS; i++) {
+            let unit = step_unit + i;
+            if (unit < UNITS) {
+                var x_t: array<Eight, TILE>;
+                var x_sum: array<f32, TILE>;
+                for (var t = 0u; t < TILE; t++) {
+                    x_t[t] = staged_x8(t, bases[t], unit, stats[t]);
+                    if (HAS_MINIMUM) {
+                        x_sum[t] = sum8(x_t[t]);
+                    }
+                }
+                for (var r = 0u; r < ROWS * PARTS; r++) {
+                    let codes = quants8(rows[r], unit);
+                    let scale = group_scale(rows[r], unit * 8u / GROUP);
+                    for (var t = 0u; t < TILE; t++) {
+                        var value = scale.x * dot8(codes, x_t[t]);
+                        if (HAS_MINIMUM) {
+                            value -= scale.y * x_sum[t];
+                        }
+                        sums[r * TILE + t] += value;
+                    }
+                }
+            }
+        }
+    }
+    for (var s = 0u; s < SUMS; s++) {
+        give_sum(thread, s, sums[s]);
+    }
+    sums_done();
+
+    // one thread per (lane group, output, token)
+    const RESULTS = LANE_GROUPS * ROWS * TILE;
+    for (var i = thread; i < RESULTS; i += WORKGROUP) {
+        let t = i % TILE;
+        let r = i / TILE % ROWS;
+        let source = i / TILE / ROWS;
+        let n = index % per_tile * PER_WORKGROUP + source * ROWS + r;
+        if (n < OUTPUTS && first + t < count) {
+            let product = take_sum(source, r * PARTS * TILE + t);
+            var up = 0.0;
+            if (GATED) {
+                up = take_sum(source, (r * PARTS + PARTS - 1u) * TILE + t);
+            }
+            store(first + t, n, product, up);
+        }
+    }
+}
