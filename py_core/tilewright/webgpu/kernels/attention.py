@@ -14,9 +14,6 @@ from . import header
 from .kernel import Capabilities, Cost, Kernel, Span, ceil_div, spread
 from .kv_write import KvLayout
 
-_LOWEST = -3.0e38
-"""Stands for minus infinity, which WGSL constants cannot be."""
-
 
 @dataclass(frozen=True)
 class Structure:
@@ -78,7 +75,7 @@ def _constants(structure: Structure, tuning: Tuning) -> dict[str, Constant]:
     return {
         "Element": Alias("f32"),
         "ACTIVATION": 0,
-        "LOWEST": _LOWEST,
+        "LOWEST": header.LOWEST,
         "HEADS": structure.heads,
         "SCALE": structure.scale,
         "SOFTCAP": structure.softcap,

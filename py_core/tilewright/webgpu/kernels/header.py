@@ -33,6 +33,9 @@ STEP = Binding("step", "Step", "uniform")
 STEP_FILE = "lib/step.wgsl"
 ROWS_FILES = (STEP_FILE, "lib/rows.wgsl")
 
+LOWEST = -3.0e38
+"""Stands for minus infinity, which WGSL constants cannot be."""
+
 _UNIFORM_BYTES = 65536
 """WebGPU's guaranteed size of a uniform binding."""
 
