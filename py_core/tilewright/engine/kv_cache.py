@@ -69,15 +69,15 @@ class BlockManager:
         """Return how many blocks hold ``tokens`` positions."""
         return -(-tokens // self.size)
 
-    def acquire(self, table: BlockTable, ids: Sequence[int]) -> int | None:
+    def acquire(self, table: BlockTable, ids: Sequence[int], *, share: bool = True) -> int | None:
         """Fill an empty ``table`` with blocks for ``ids``; return how many leading ids are cached.
 
         At least one id is always left to compute, so that there are logits to draw from. None,
-        and nothing changed, where too few blocks are free.
+        and nothing changed, where too few blocks are free. ``share``: look prefixes up.
         """
         if table.blocks:
             raise ValueError("the table already has blocks")
-        digests = self._match(ids)
+        digests = self._match(ids) if share else []
         shared = [self._block_of[digest] for digest in digests]
         fresh = self.needed(len(ids)) - len(shared)
         if fresh > len(self._free) - sum(not self._references[block] for block in shared):
@@ -87,8 +87,9 @@ class BlockManager:
         table.blocks = shared + [self._take() for _ in range(fresh)]
         table.digests = digests
         cached = len(shared) * self.size
-        self._hits += cached
-        self._queries += len(ids)
+        if share:
+            self._hits += cached
+            self._queries += len(ids)
         return cached
 
     def grow(self, table: BlockTable, tokens: int) -> bool:

@@ -40,8 +40,8 @@ class Runner(Protocol):
 
     Per slot the runner holds: a block table, the sampler's parameters and counts, and (on the GPU)
     the id that was sampled last with its position, which are the input of the slot's next decode
-    step. Methods are awaited one at a time; none but ``fetch``, ``logits`` and ``embed`` waits for
-    the GPU (the others may await the compilation of a plan that is used for the first time).
+    step. Methods are awaited one at a time; ``sample`` and ``decode`` never wait for the GPU (but
+    may await the compilation of a plan that is used for the first time).
     Raises DeviceLostError from any method once the device is gone.
     """
 
@@ -81,7 +81,9 @@ class Runner(Protocol):
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
         """Submit tokens at positions ``start ..``: writes their keys and values.
 
-        Leaves the logits of the last or of all of them in the logits buffer.
+        Leaves the logits of the last or of all of them in the logits buffer. Returns while at most
+        this chunk and the one before it are being computed, so that a long prompt neither floods
+        the device nor outruns its cancellation.
         """
         ...
 

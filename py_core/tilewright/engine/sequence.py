@@ -55,6 +55,8 @@ class Sequence:
     state: State = State.WAITING
     slot: int = -1
     table: BlockTable = field(default_factory=BlockTable)
+    uploaded_blocks: int = 0
+    """Leading blocks of the table that the runner knows."""
     computed: int = 0
     """Positions whose keys and values have been submitted."""
     in_flight: int = 0
