@@ -220,7 +220,8 @@ class KvWrite(Op):
 class QkvPrepare(Op):
     """Fused: optional head norms, rope of q and k, and KvWrite, in one dispatch.
 
-    Reads q, k, v (usually views of one fused projection), writes the rotated q.
+    Reads q, k, v (usually views of one fused projection), writes the rotated q. The norms are RMS
+    norms of heads, without bias; a value head may have another size than a key head.
     """
 
     q: Value

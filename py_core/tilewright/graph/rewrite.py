@@ -6,7 +6,7 @@ and Attention of one layer keep their order because passes replace them in place
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -18,8 +18,9 @@ OpT = TypeVar("OpT", bound=Op)
 class Rewriter:
     """A graph's ops with an index; ``apply`` turns decisions into a new list."""
 
-    def __init__(self, graph: Graph, ops: Iterable[Op]) -> None:
+    def __init__(self, graph: Graph, ops: Iterable[Op], accept: Callable[[Op], bool]) -> None:
         self.ops = tuple(ops)
+        self.accept = accept
         ends = (graph.logits, graph.hidden, graph.pooled)
         self.kept = {end.storage for end in ends if end is not None}
         self._order = {id(op): index for index, op in enumerate(self.ops)}

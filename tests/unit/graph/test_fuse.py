@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,17 @@ from tests.reference.interpreter import Interpreter, Result
 
 from tilewright.formats.quant import BY_NAME
 from tilewright.graph.fuse import FusionPlan, fuse
-from tilewright.graph.ops import Attention, Embed, Graph, Linear
+from tilewright.graph.ops import (
+    Attention,
+    Combine,
+    Embed,
+    ExpertLinear,
+    GateRows,
+    Graph,
+    Linear,
+    Op,
+    QkvPrepare,
+)
 
 PLANS = [FusionPlan(*flags) for flags in itertools.product([True, False], repeat=6)]
 IDS = np.random.default_rng(3).integers(0, 64, 24).tolist()
@@ -28,7 +39,6 @@ DENSE = [
     "qwen3",
     "smollm3",
     "stablelm",
-    "stablelm-parallel",
     "starcoder2",
     "gpt2",
 ]
@@ -84,7 +94,14 @@ async def test_a_dense_layer_is_at_most_six_ops(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("gemma2", 8), ("gemma3-linear", 8), ("olmo2", 10), ("qwen3moe", 10), ("qwen2moe", 14)],
+    [
+        ("gemma2", 8),
+        ("gemma3-linear", 8),
+        ("olmo2", 10),
+        ("qwen3moe", 10),
+        ("stablelm-parallel", 8),
+        ("qwen2moe", 14),
+    ],
 )
 async def test_other_layers_are_as_long_as_stated(name: str, count: int) -> None:
     fused = fuse((await load_model(FOLDER / f"{name}.gguf")).graph)
@@ -125,4 +142,34 @@ async def test_a_missing_bias_prevents_stacking() -> None:
     weights = {op.weight.tensors for op in fused.ops if isinstance(op, Linear)}
     assert ("blk.0.attn_q.weight", "blk.0.attn_k.weight") in weights
     wanted = Interpreter(plain, model.tensors).run(IDS)
+    assert_same(Interpreter(fused, model.tensors).run(IDS), wanted)
+
+
+async def test_what_is_not_accepted_is_not_fused() -> None:
+    """Whatever single kind of fused op a lowering denies, the rest is still right."""
+    model = await load_model(FOLDER / "qwen2moe.gguf")
+    wanted = Interpreter(model.graph, model.tensors).run(IDS)
+    everything = fuse(model.graph)
+    plain = {id(op) for op in model.graph.ops}
+    made = [op for op in everything.ops if id(op) not in plain]
+    assert len(made) > 10
+    seen = set()
+
+    def deny(kind: type[Op], op: Op) -> bool:
+        seen.add(type(op))
+        return not isinstance(op, kind)
+
+    for kind in {type(op) for op in made}:
+        fused = fuse(model.graph, accept=partial(deny, kind))
+        assert len(fused.ops) > len(everything.ops)
+        assert_same(Interpreter(fused, model.tensors).run(IDS), wanted)
+    assert {Linear, QkvPrepare, ExpertLinear, GateRows, Combine} <= seen
+    assert fuse(model.graph, accept=lambda op: False) == model.graph
+
+
+async def test_gate_and_up_are_stacked_where_they_cannot_be_gated() -> None:
+    model = await load_model(FOLDER / "qwen3.gguf")
+    fused = fuse(model.graph, accept=lambda op: not (isinstance(op, Linear) and op.gated))
+    assert max(layer_sizes(fused)) == 7
+    wanted = Interpreter(model.graph, model.tensors).run(IDS)
     assert_same(Interpreter(fused, model.tensors).run(IDS), wanted)
