@@ -264,6 +264,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
         _smollm3,
     ),
     "olmo2": Family("olmo2", "olmo2", {**_LLAMA, "rms_norm_eps": 1e-5}, (), _olmo2),
+    "olmo3": Family(
+        "olmo2", "olmo2", {**_LLAMA, "rms_norm_eps": 1e-5, "sliding_window": 4096}, (), _olmo2
+    ),
     "olmoe": Family("olmoe", "llama", {**_LLAMA, "rms_norm_eps": 1e-5}, (), _experts(False)),
     "qwen2_moe": Family(
         "qwen2moe", "llama", {**_LLAMA, "max_position_embeddings": 32768}, (), _experts(False)

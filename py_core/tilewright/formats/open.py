@@ -40,13 +40,15 @@ async def open_model(
         opened.append(model)
     elif find is None:
         find = _nothing
+    kept: tuple[ByteSource, ...] = ()
     try:
-        return await _read(model, find)
-    except BaseException:
+        file = await _read(model, find)
+        kept = file.sources
+    finally:
         for source in opened:
-            if isinstance(source, FileSource):
+            if isinstance(source, FileSource) and not any(source is item for item in kept):
                 source.close()
-        raise
+    return file
 
 
 async def _read(source: ByteSource, find: FindFile) -> ModelFile:
