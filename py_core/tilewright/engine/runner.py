@@ -17,13 +17,14 @@ from typing import Any, Literal
 from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
 from ..graph.fuse import FusionPlan, fuse
-from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
+from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows, Value
 from ..models import build_graph, read_constants
 from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device
 from ..webgpu.kernels import sample as sampler
+from ..webgpu.kernels.kernel import Capabilities
 from ..webgpu.kernels.kv_write import KvKind
-from ..webgpu.lower import Choose, Lowering, default_choice
+from ..webgpu.lower import Choose, Lowering, default_choice, refused_fusions
 from ..webgpu.memory import OnProgress, load_weights
 from ..webgpu.plan import Call, Plan, record
 from ..webgpu.replay import replayer
@@ -61,6 +62,23 @@ def plan_memory(graph: Graph, context: int) -> int:
     return gpu_state.activation_bytes(graph, prefill) + gpu_state.activation_bytes(graph, decode)
 
 
+def fused_graphs(
+    plain: Graph,
+    kv: KvKind,
+    capabilities: Capabilities,
+    max_sequences: int,
+    fusion: FusionPlan | None = None,
+) -> tuple[Graph, Graph]:
+    """Return the graphs of prefill and of decode; they read the same weights.
+
+    A matmul normalises its input once, not in every workgroup, so prefill keeps norms apart.
+    """
+    plan = fusion or FusionPlan()
+    refused = refused_fusions(fuse(plain, plan), kv, capabilities, max_sequences)
+    plan = replace(plan, **dict.fromkeys(refused, False))
+    return fuse(plain, replace(plan, norm=False)), fuse(plain, plan)
+
+
 def until_cache(graph: Graph) -> Graph:
     """Cut everything after the last write to the cache: a step whose logits nobody wants."""
     last = max(i for i, op in enumerate(graph.ops) if isinstance(op, KvWrite | QkvPrepare))
@@ -82,6 +100,7 @@ class ModelRunner:
         self,
         device: Device,
         graph: Graph,
+        prefill_graph: Graph,
         state: ModelState,
         *,
         context_length: int,
@@ -89,6 +108,8 @@ class ModelRunner:
     ) -> None:
         self.device = device
         self.graph = graph
+        """What decode steps compute."""
+        self.prefill_graph = prefill_graph
         self.choose = choose
         self.context_length = context_length
         self.vocabulary = graph.vocabulary
@@ -135,7 +156,7 @@ class ModelRunner:
         if context < 1 or max_sequences < 1:
             raise InvalidRequestError("The context and the number of sequences must be positive.")
         plain = build_graph(file, context_length=context, constants=await read_constants(file))
-        graph = fuse(plain, fusion) if fusion is not None else fuse(plain)
+        prefill, graph = fused_graphs(plain, kv, device.capabilities, max_sequences, fusion)
         weights = await load_weights(device, file, graph, on_progress=on_progress)
         tokens = cache_tokens or context * min(max_sequences, 2)
         try:
@@ -151,7 +172,7 @@ class ModelRunner:
         except BaseException:
             weights.release(device)
             raise
-        return cls(device, graph, state, context_length=context, choose=choose)
+        return cls(device, graph, prefill, state, context_length=context, choose=choose)
 
     # -- plans -----------------------------------------------------------------------------------
 
@@ -172,7 +193,8 @@ class ModelRunner:
     def _step(self, family: Family) -> StepBuffers:
         if family not in self._families:
             capacities = self._capacities(family)
-            self._families[family] = gpu_state.allocate_step(self.device, self.graph, capacities)
+            graph = self.graph if family == "decode" else self.prefill_graph
+            self._families[family] = gpu_state.allocate_step(self.device, graph, capacities)
         return self._families[family]
 
     def _bucket(self, tokens: int, most: int) -> int:
@@ -289,7 +311,7 @@ class ModelRunner:
             raise InvalidRequestError(f"A step takes 1 to {most} tokens, not {len(ids)}.")
         bucket = self._bucket(len(ids), most)
         outputs = {"none": 0, "last": 1, "all": len(ids)}[want]
-        graph = until_cache(self.graph) if want == "none" else self.graph
+        graph = until_cache(self.prefill_graph) if want == "none" else self.prefill_graph
         rows = {
             Rows.TOKENS: bucket,
             Rows.OUTPUTS: bucket if want == "all" else 1,
@@ -303,8 +325,8 @@ class ModelRunner:
         )
         step.write_step(self.device, tokens=len(ids), outputs=outputs, sequences=1, first_slot=slot)
         self._replay.submit([plan])
-        if want != "none" and self.graph.logits is not None:
-            self._logits_of = step.value(self.graph.logits)
+        if want != "none" and self.prefill_graph.logits is not None:
+            self._logits_of = step.value(self.prefill_graph.logits)
 
     def _write_inputs(
         self,
@@ -343,18 +365,21 @@ class ModelRunner:
         )
         key = ("sample", family, structure)
         if key not in self._plans:
-            calls = self._sample_calls(structure, self._step(family))
+            graph = self.graph if family == "decode" else self.prefill_graph
+            calls = self._sample_calls(structure, self._step(family), graph.logits)
             self._plans[key] = await record(self.device, f"sample {family} {mode}", calls)
         return self._plans[key], logprobs
 
-    def _sample_calls(self, structure: sampler.Structure, step: StepBuffers) -> list[Call]:
-        if self.graph.logits is None:
+    def _sample_calls(
+        self, structure: sampler.Structure, step: StepBuffers, logits: Value | None
+    ) -> list[Call]:
+        if logits is None:
             raise UnsupportedModelError("This model makes embeddings; it cannot generate text.")
         tuning = sampler.naive(structure)
         most = replace(structure, rows=self.max_sequences)
         ranges = {
             "step": step.step,
-            "logits": step.value(self.graph.logits),
+            "logits": step.value(logits),
             "slots": step.slots,
             "ids": step.ids,
             "positions": step.positions,
@@ -441,7 +466,7 @@ class ModelRunner:
         self, slots: Sequence[int], sequences: Sequence[Sequence[int]]
     ) -> list[list[float]]:
         """Run whole sequences in one step and read their pooled vectors."""
-        pooled = self.graph.pooled
+        pooled = self.prefill_graph.pooled
         if pooled is None:
             raise InvalidRequestError(
                 "This model has no pooled embedding: use an embedding model (bert, nomic-bert)."
@@ -456,7 +481,7 @@ class ModelRunner:
             Rows.OUTPUTS: 1,
             Rows.SEQUENCES: min(_batch(len(slots)), self.max_sequences),
         }
-        plan = await self._plan("embed", rows, self.graph, "pooled")
+        plan = await self._plan("embed", rows, self.prefill_graph, "pooled")
         step = self._step("embed")
         self._write_inputs(step, ids, positions, of_token, slots)
         write = self.device.queue.write_buffer

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..engine.engine import Engine
+from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
 from ..engine.sampling import SamplingParams
 from ..engine.sequence import TokenOutput
@@ -206,62 +206,60 @@ class ChatModel:
         sampling = sampling or SamplingParams()
         if not sampling.ignore_eos:
             sampling = replace(sampling, stop_ids=sampling.stop_ids | self.tokenizer.end_ids)
-        completion = _Completion(self.tokenizer, stop, len(ids))
-        async for token in self.engine.generate(ids, sampling):
-            delta = completion.push(token)
-            if delta.text or delta.tokens or delta.finish_reason:
+        generation = self.engine.submit(ids, sampling)
+        completion = _Completion(self.tokenizer, stop, generation)
+        try:
+            async for token in generation:
+                delta = completion.push(token)
                 yield delta
-            if delta.finish_reason:
-                return
+                if delta.finish_reason:
+                    return
+        finally:
+            generation.cancel()
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the engine and of its plans."""
-        return {**self.engine.stats(), **self.runner.plan_stats()}
+        return {**asdict(self.engine.stats()), **self.runner.plan_stats()}
 
     async def close(self) -> None:
         """Free the device's memory."""
         await self.engine.close()
+        await self.runner.close()
 
 
-@dataclass
 class _Completion:
     """Turns one generation's tokens into deltas."""
 
-    tokenizer: Tokenizer
-    stop: Sequence[str]
-    prompt_tokens: int
-    start: float = field(default_factory=time.perf_counter)
-
-    def __post_init__(self) -> None:
-        self._decoder = self.tokenizer.stream_decoder()
-        self._stops = StopStrings(self.stop)
-        self._first: float | None = None
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], generation: Generation) -> None:
+        self._decoder = tokenizer.stream_decoder()
+        self._stops = StopStrings(stop)
+        self._generation = generation
         self._count = 0
-        self._cached = 0
 
     def push(self, token: TokenOutput) -> Delta:
-        now = time.perf_counter()
-        self._first = self._first or now
-        ended = token.finish_reason == "stop"
-        text, met = "", False
         self._count += 1
-        if not ended:
+        text, met = "", False
+        if token.finish_reason != "stop":
             text, met = self._stops.push(self._decoder.push(token.id))
-        reason = "stop" if met else token.finish_reason
+        reason: str | None = "stop" if met else token.finish_reason
         if reason is None:
             return Delta(text, (token,))
         if not met:
             tail, met = self._stops.push(self._decoder.flush())
-            text += tail + self._stops.flush()
+            text += tail + ("" if met else self._stops.flush())
             reason = "stop" if met else reason
-        usage = Usage(
-            self.prompt_tokens,
-            self._count,
-            token.cached_tokens,
-            self._first - self.start,
-            now - self._first,
+        return Delta(text, (token,), reason, self._usage())
+
+    def _usage(self) -> Usage:
+        made = self._generation
+        first = made.first_token_at or made.submitted_at
+        return Usage(
+            prompt_tokens=made.prompt_tokens,
+            completion_tokens=self._count,
+            cached_tokens=made.cached_tokens,
+            prompt_seconds=first - made.submitted_at,
+            completion_seconds=time.perf_counter() - first,
         )
-        return Delta(text, (token,), reason, usage)
 
 
 def load_tokenizer(file: ModelFile) -> Tokenizer:

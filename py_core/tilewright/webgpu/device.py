@@ -53,6 +53,7 @@ class Device:
         self.handle = handle
         self.capabilities = capabilities
         self._pipelines: dict[str, Pipeline] = {}
+        self._marker: Any = None
         self.allocated = 0
         """Bytes of live buffers made by ``buffer``."""
 
@@ -162,6 +163,15 @@ class Device:
                 for number, r in enumerate(ranges)
             ],
         )
+
+    async def finish(self) -> None:
+        """Wait until all submitted work is done.
+
+        By a small read-back: wgpu 0.32's native ``on_submitted_work_done`` cannot be called.
+        """
+        if self._marker is None:
+            self._marker = self.buffer(16, label="finish")
+        await self.read(self._marker, 0, 4)
 
     async def read(self, buffer: Any, offset: int = 0, size: int | None = None) -> bytes:
         """Copy a range back to the host (waits for the GPU; not for the token path)."""

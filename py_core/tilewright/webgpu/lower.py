@@ -54,15 +54,13 @@ from .kernels import (
 )
 from .kernels.kernel import Capabilities, Kernel, Span
 from .kernels.linear import LinearStructure
+from .kernels.packing import packing
 from .memory import PackedWeight
 from .plan import Call
 from .state import KV_BLOCK, ModelState, StepBuffers
 
 Choose = Callable[[Any, Any, Capabilities], Any]
 """(kernel module, Structure, capabilities) -> Tuning."""
-
-MATVEC_TOKENS = 8
-"""Up to this many rows a Linear is a matvec."""
 
 _FROM = {Rows.TOKENS: "tokens", Rows.OUTPUTS: "outputs", Rows.SEQUENCES: "sequences"}
 
@@ -177,43 +175,15 @@ class Lowering:
         ranges |= self._norm_ranges(op.norm)
         calls = []
         for number, shard in enumerate(packed.shards):
-            structure = self._linear_structure(op, shard.first_row, shard.rows)
+            structure = linear_structure(op, self.rows[op.out.rows], shard.first_row, shard.rows)
             named = ranges | self._weight_ranges(packed, number)
             if op.bias is not None:
                 bias = self._vector(op.bias)
                 offset = 4 * shard.first_row
                 named["bias"] = BufferRange(bias.buffer, offset, 4 * shard.rows)
-            module = matvec if structure.tokens <= MATVEC_TOKENS else matmul
+            module = matvec if structure.tokens <= matvec.MAX_TOKENS else matmul
             calls.append(self._call(module, structure, named))
         return calls
-
-    def _linear_structure(self, op: Linear, first: int, rows: int) -> LinearStructure:
-        spec = op.norm
-        residual = None
-        if op.residual is not None:
-            place = span(op.residual)
-            residual = Span(place.stride, place.start + first)
-        out = span(op.out)
-        return LinearStructure(
-            quant=op.weight.quant.name,
-            rows=rows,
-            columns=op.weight.columns,
-            tokens=self.rows[op.out.rows],
-            x=span(op.x),
-            out=Span(out.stride, out.start + first),
-            bias=op.bias is not None,
-            norm=None if spec is None else ("layer" if spec.center else "rms"),
-            norm_bias=spec is not None and spec.bias is not None,
-            norm_epsilon=0.0 if spec is None else spec.epsilon,
-            norm_weight=spec is not None and spec.weight is not None,
-            norm_offset=0.0 if spec is None else spec.weight_offset,
-            activation=op.activation,
-            gated=op.gated,
-            scale=op.scale,
-            residual=residual,
-            softcap=op.softcap,
-            tokens_from=_FROM[op.out.rows],
-        )
 
     def _embed(self, op: Embed) -> list[Call]:
         packed = self._packed(op.table)
@@ -246,7 +216,7 @@ class Lowering:
             tokens=self.rows[op.out.rows],
             x=span(op.x),
             out=span(op.out),
-            experts_span=span(op.experts),
+            chosen=span(op.experts),
             per_expert_input=op.per_expert_input,
             activation=op.activation,
             gated=op.gated,
@@ -270,7 +240,9 @@ class Lowering:
             magnitude=op.table.magnitude,
         )
         ranges = self._values(x=op.x, out=op.out)
-        return self._call(rope, structure, ranges | {"rope_table": self.state.rope_tables[op.table]})
+        return self._call(
+            rope, structure, ranges | {"rope_table": self.state.rope_tables[op.table]}
+        )
 
     def _cache(self, layer: int) -> dict[str, BufferRange]:
         return {"keys": self.state.keys[layer], "values": self.state.values[layer]}
@@ -293,18 +265,16 @@ class Lowering:
         return self._call(kv_write, structure, ranges | self._cache(op.layer))
 
     def _qkv_prepare(self, op: QkvPrepare) -> Call:
-        shared = op.q.storage is op.k.storage is op.v.storage
-        structure = self._qkv_structure(op, shared)
-        ranges = self._values(x=op.q, q=op.q, k=op.k, v=op.v, out=op.out)
+        ranges = self._values(q=op.q, k=op.k, v=op.v, out=op.out)
+        ranges["x"] = self.step.value(op.q)
         if op.table is not None:
             ranges["rope_table"] = self.state.rope_tables[op.table]
-        for name, spec in (("q_norm", op.q_norm), ("k_norm", op.k_norm)):
+        for name, spec in (("q_norm_weight", op.q_norm), ("k_norm_weight", op.k_norm)):
             if spec is not None and spec.weight is not None:
                 ranges[name] = self._vector(spec.weight)
+        layout = self._layout(op.kv_heads, op.head_size, op.v.width // op.kv_heads)
+        structure = qkv_structure(op, layout, self.rows[op.out.rows])
         return self._call(qkv_prepare, structure, ranges | self._cache(op.layer))
-
-    def _qkv_structure(self, op: QkvPrepare, shared: bool) -> qkv_prepare.Structure:
-        raise NotImplementedError
 
     def _attention(self, op: Attention) -> list[Call]:
         structure = attention.Structure(
@@ -347,10 +317,33 @@ class Lowering:
         return self._call(norm, structure, ranges | self._norm_ranges(spec))
 
     def _route(self, op: Route) -> Call:
-        raise NotImplementedError
+        structure = route.Structure(
+            tokens=self.rows[op.logits.rows],
+            experts=op.logits.width,
+            used=op.used,
+            gating=op.gating,
+            normalise=op.normalise,
+            scale=op.scale,
+            logits=span(op.logits),
+            out_experts=span(op.out_experts),
+            out_weights=span(op.out_weights),
+        )
+        ranges = self._values(
+            logits=op.logits, out_experts=op.out_experts, out_weights=op.out_weights
+        )
+        return self._call(route, structure, ranges)
 
     def _pool(self, op: Pool) -> Call:
-        raise NotImplementedError
+        structure = pool.Structure(
+            tokens=self.rows[op.x.rows],
+            sequences=self.rows[op.out.rows],
+            width=op.out.width,
+            kind=op.kind,
+            normalise=op.normalise,
+            x=span(op.x),
+            out=span(op.out),
+        )
+        return self._call(pool, structure, self._values(x=op.x, out=op.out))
 
     def _elementwise(self, op: Op) -> Call:
         ranges: dict[str, BufferRange]
@@ -400,6 +393,88 @@ class Lowering:
             **fields,
         )
         return self._call(elementwise, structure, ranges | self._values(out=out))
+
+
+def qkv_structure(op: QkvPrepare, layout: kv_write.KvLayout, tokens: int) -> qkv_prepare.Structure:
+    """Return the kernel Structure of a QkvPrepare."""
+    table = op.table
+    return qkv_prepare.Structure(
+        tokens=tokens,
+        heads=op.heads,
+        layout=layout,
+        q=span(op.q),
+        k=span(op.k),
+        v=span(op.v),
+        out=span(op.out),
+        shared=op.q.storage is op.k.storage and op.q.storage is op.v.storage,
+        dimensions=0 if table is None else table.dimensions,
+        interleaved=table is not None and table.interleaved,
+        magnitude=1.0 if table is None else table.magnitude,
+        q_norm=_head_norm(op.q_norm),
+        k_norm=_head_norm(op.k_norm),
+    )
+
+
+def _head_norm(spec: NormSpec | None) -> qkv_prepare.HeadNorm | None:
+    if spec is None:
+        return None
+    return qkv_prepare.HeadNorm(
+        weight=length(spec.weight), epsilon=spec.epsilon, weight_offset=spec.weight_offset
+    )
+
+
+def linear_structure(
+    op: Linear, tokens: int, first: int = 0, rows: int | None = None
+) -> LinearStructure:
+    """Return the kernel Structure of rows ``first ..`` of a Linear's weight."""
+    spec = op.norm
+    out, residual = span(op.out), None
+    if op.residual is not None:
+        place = span(op.residual)
+        residual = Span(place.stride, place.start + first)
+    return LinearStructure(
+        quant=op.weight.quant.name,
+        rows=op.weight.rows if rows is None else rows,
+        columns=op.weight.columns,
+        tokens=tokens,
+        x=span(op.x),
+        out=Span(out.stride, out.start + first),
+        bias=op.bias is not None,
+        norm=None if spec is None else ("layer" if spec.center else "rms"),
+        norm_bias=spec is not None and spec.bias is not None,
+        norm_epsilon=0.0 if spec is None else spec.epsilon,
+        norm_weight=spec is not None and spec.weight is not None,
+        norm_offset=0.0 if spec is None else spec.weight_offset,
+        activation=op.activation,
+        gated=op.gated,
+        scale=op.scale,
+        residual=residual,
+        softcap=op.softcap,
+        tokens_from=_FROM[op.out.rows],
+    )
+
+
+def refused_fusions(
+    graph: Graph, kv: kv_write.KvKind, capabilities: Capabilities, tokens: int
+) -> set[str]:
+    """Return the fields of ``FusionPlan`` that must be off: no kernel does what they made."""
+    refused = set()
+    for op in graph.ops:
+        if isinstance(op, QkvPrepare):
+            layout = kv_write.KvLayout(
+                kv, op.kv_heads, op.head_size, op.v.width // op.kv_heads, KV_BLOCK, 1
+            )
+            if not qkv_prepare.supports(qkv_structure(op, layout, tokens), capabilities):
+                refused.add("prepare")
+        elif isinstance(op, Linear):
+            if op.norm is not None and not matvec.supports(
+                linear_structure(op, tokens), capabilities
+            ):
+                refused.add("norm")
+            row = 4 * packing(op.weight.quant).quant_words(op.weight.columns)
+            if op.gated and op.weight.rows * row > capabilities.max_binding:
+                refused.add("activation")
+    return refused
 
 
 def span(value: Value) -> Span:

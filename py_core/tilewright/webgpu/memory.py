@@ -227,7 +227,7 @@ class _Loader:
                 await self._load_vector(job, flat[job.weight])
             else:
                 await self._load_matrix(job, packed[job.weight])
-        await self._device.queue.on_submitted_work_done_async()
+        await self._device.finish()
         nbytes = sum(buffer.size for buffer in self._buffers)
         return Weights(packed, flat, tables, nbytes)
 
@@ -299,7 +299,7 @@ class _Loader:
             row += rows
             self._report(rows * row_bytes)
             if self._turn % _STAGING == 0:
-                await self._device.queue.on_submitted_work_done_async()
+                await self._device.finish()
 
     def _raw(self, size: int) -> Any:
         """Return the next staging buffer, at least ``size`` bytes and its padding long."""

@@ -26,7 +26,7 @@ async def copy_bandwidth(device: Device, nbytes: int = 64 << 20, repeat: int = 5
                 encoder.copy_buffer_to_buffer(source, 0, target, 0, nbytes)
             start = time.perf_counter()
             device.queue.submit([encoder.finish()])
-            await device.queue.on_submitted_work_done_async()
+            await device.finish()
             best = max(best, 4 * nbytes / (time.perf_counter() - start))
     finally:
         device.release(source)

@@ -70,7 +70,7 @@ async def _logits(arguments: argparse.Namespace) -> None:
     ids = read_ids(arguments.ids)
     model = await options.load(arguments)
     try:
-        data = await model.engine.logits(ids)
+        data = b"".join([piece async for piece in model.engine.logits(ids)])
     finally:
         await model.close()
     vocabulary = len(data) // (4 * len(ids))
@@ -112,7 +112,7 @@ async def _perplexity(arguments: argparse.Namespace) -> None:
             piece = ids[start : start + window]
             if len(piece) < 2:
                 break
-            data = array("f", bytes(await model.engine.logits(piece)))
+            data = array("f", b"".join([part async for part in model.engine.logits(piece)]))
             vocabulary = len(data) // len(piece)
             for position, target in enumerate(piece[1:]):
                 row = data[position * vocabulary : (position + 1) * vocabulary]

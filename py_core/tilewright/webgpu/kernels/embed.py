@@ -45,7 +45,9 @@ def naive(structure: EmbedStructure) -> Tuning:
     return Tuning()
 
 
-default = naive
+def default(structure: EmbedStructure, capabilities: Capabilities) -> Tuning:
+    """Return the Tuning to start from where nothing has been measured."""
+    return naive(structure)
 
 
 def space(structure: EmbedStructure, capabilities: Capabilities) -> list[Tuning]:
