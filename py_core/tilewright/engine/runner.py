@@ -14,22 +14,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
+from ..errors import DeviceLostError, InvalidRequestError
 from ..formats.model_file import ModelFile
 from ..graph.fuse import FusionPlan, fuse
-from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows, Value
+from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
 from ..models import build_graph, read_constants
 from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device
-from ..webgpu.kernels import sample as sampler
+from ..webgpu.kernels import sample
 from ..webgpu.kernels.kernel import Capabilities
 from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.lower import Choose, Lowering, default_choice, refused_fusions
 from ..webgpu.memory import OnProgress, load_weights
-from ..webgpu.plan import Call, Plan, record
+from ..webgpu.plan import Plan, record
 from ..webgpu.replay import replayer
 from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
 from .runner_protocol import RowResult, StepResult, Want
+from .sampler import Sampler
 from .sampling import SamplingParams
 
 DEFAULT_CONTEXT = 4096
@@ -123,14 +124,12 @@ class ModelRunner:
         self._state = state
         self._families: dict[Family, StepBuffers] = {}
         self._plans: dict[tuple[Any, ...], Plan] = {}
-        self._replay = replayer(device, 4 * sampler.RESULT_WORDS * state.max_sequences, RING)
+        self._replay = replayer(device, 4 * sample.RESULT_WORDS * state.max_sequences, RING)
         self._queue: deque[_Queued] = deque()
-        self._sampling: list[SamplingParams] = [SamplingParams()] * state.max_sequences
-        self._masked: set[int] = set()
+        self._sampler = Sampler(device, graph.vocabulary, state.max_sequences)
         self._rows: tuple[int, ...] | None = None
         """Slots of the decode family's rows, or None when they must be written anew."""
         self._logits_of: BufferRange | None = None
-        self._ranges: dict[str, BufferRange] = {}
         self._decode_plans: tuple[Plan, ...] = ()
         self._decode_logprobs: int | None = None
 
@@ -234,72 +233,13 @@ class ModelRunner:
         self, slot: int, sampling: SamplingParams, ids: Sequence[int], prompt_length: int
     ) -> None:
         """Upload a slot's sampler record, and its counts and bias where they are used."""
-        self._sampling[slot] = sampling
-        self._masked.discard(slot)
         self._rows = None
-        self._write_sampler(slot, sampling, len(ids))
-        write = self.device.queue.write_buffer
-        size = 4 * self.vocabulary
-        if sampling.penalised:
-            counts = sampler.pack_counts(self.vocabulary, ids, prompt_length)
-            write(self._adjustments()["counts"].buffer, slot * size, counts)
-        if sampling.logit_bias:
-            bias = sampler.pack_bias(self.vocabulary, sampling.logit_bias)
-            write(self._adjustments()["bias"].buffer, slot * size, bias)
-
-    def _write_sampler(self, slot: int, sampling: SamplingParams, length: int) -> None:
-        packed = sampler.pack_sampler(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            uses=self._uses(slot, sampling),
-            seed=sampling.seed,
-            length=length,
-        )
-        at = slot * sampler.SAMPLER_BYTES
-        self.device.queue.write_buffer(self._samplers().buffer, at, packed)
-
-    def _uses(self, slot: int, sampling: SamplingParams) -> int:
-        return sampler.switches(
-            penalties=sampling.penalised,
-            bias=bool(sampling.logit_bias),
-            mask=slot in self._masked,
-        )
+        self._sampler.set_sampling(slot, sampling, ids, prompt_length)
 
     def set_mask(self, slot: int, mask: bytes | None) -> None:
         """Upload the allowed ids of the slot's next draw."""
-        if mask is None:
-            self._masked.discard(slot)
-        else:
-            self._masked.add(slot)
-            at = slot * sampler.mask_bytes(self.vocabulary)
-            self.device.queue.write_buffer(self._adjustments()["mask"].buffer, at, mask)
-        at = slot * sampler.SAMPLER_BYTES + sampler.USES
-        uses = self._uses(slot, self._sampling[slot])
-        self.device.queue.write_buffer(self._samplers().buffer, at, u32([uses]))
-
-    def _range(self, name: str, nbytes: int) -> BufferRange:
-        """Return the buffer called ``name``, allocated when first needed."""
-        if name not in self._ranges or self._ranges[name].size < nbytes:
-            if name in self._ranges:
-                raise InvalidRequestError(f"The buffer {name} cannot grow.")
-            self._ranges[name] = gpu_state.whole(self.device, nbytes, name)
-        return self._ranges[name]
-
-    def _samplers(self) -> BufferRange:
-        return self._range("samplers", sampler.SAMPLER_BYTES * self.max_sequences)
-
-    def _adjustments(self) -> dict[str, BufferRange]:
-        row = 4 * self.vocabulary * self.max_sequences
-        return {
-            "counts": self._range("counts", row),
-            "bias": self._range("bias", row),
-            "mask": self._range("mask", sampler.mask_bytes(self.vocabulary) * self.max_sequences),
-        }
+        if self._sampler.set_mask(slot, mask):
+            self._rows = None
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -342,69 +282,13 @@ class ModelRunner:
         write(step.slots.buffer, 0, u32(slots))
         write(step.outputs.buffer, 0, u32(outputs))
 
-    async def _sample_plan(self, family: Family, slots: Sequence[int]) -> tuple[Plan, int | None]:
-        """Return the plan that samples the family's logits for these slots."""
-        wanted = [self._sampling[slot] for slot in slots]
-        mode: sampler.Mode = "greedy"
-        if any(s.filtered for s in wanted):
-            mode = "filtered"
-        elif not all(s.greedy for s in wanted):
-            mode = "plain"
-        asked = [s.logprobs for s in wanted if s.logprobs is not None]
-        logprobs = (sampler.MAX_TOP if max(asked) > 0 else 0) if asked else None
-        adjust = any(s.penalised or s.logit_bias for s in wanted)
-        adjust = adjust or any(slot in self._masked for slot in slots)
-        capacity = _batch(len(slots)) if family == "decode" else 1
-        structure = sampler.Structure(
-            vocabulary=self.vocabulary,
-            rows=min(capacity, self.max_sequences),
-            mode=mode,
-            logprobs=logprobs,
-            adjust=adjust,
-            advance=family == "decode",
-        )
-        key = ("sample", family, structure)
-        if key not in self._plans:
-            graph = self.graph if family == "decode" else self.prefill_graph
-            calls = self._sample_calls(structure, self._step(family), graph.logits)
-            self._plans[key] = await record(self.device, f"sample {family} {mode}", calls)
-        return self._plans[key], logprobs
-
-    def _sample_calls(
-        self, structure: sampler.Structure, step: StepBuffers, logits: Value | None
-    ) -> list[Call]:
-        if logits is None:
-            raise UnsupportedModelError("This model makes embeddings; it cannot generate text.")
-        tuning = sampler.naive(structure)
-        most = replace(structure, rows=self.max_sequences)
-        ranges = {
-            "step": step.step,
-            "logits": step.value(logits),
-            "slots": step.slots,
-            "ids": step.ids,
-            "positions": step.positions,
-            "samplers": self._samplers(),
-            "results": self._results(),
-            "partials": self._range("partials", sampler.partials_bytes(most, tuning)),
-        }
-        if structure.adjust:
-            ranges |= self._adjustments()
-        if structure.mode == "filtered":
-            ranges["scores"] = self._range("scores", 4 * self.max_sequences * self.vocabulary)
-        made = sampler.kernels(structure, tuning, self.device.capabilities)
-        return [Call(kernel, ranges) for kernel in made]
-
-    def _results(self) -> BufferRange:
-        return self._range("results", 4 * sampler.RESULT_WORDS * self.max_sequences)
-
-    def _result_range(self, rows: int) -> BufferRange:
-        return BufferRange(self._results().buffer, 0, 4 * sampler.RESULT_WORDS * rows)
-
     async def sample(self, slot: int) -> None:
         """Submit the draw from the last prefill's logits."""
-        plan, logprobs = await self._sample_plan("prefill", [slot])
-        self._replay.submit([plan], self._result_range(1))
-        self._queue.append(_Queued((slot,), logprobs))
+        structure = self._sampler.structure([slot], 1, advance=False)
+        step = self._step("prefill")
+        plan = await self._sampler.plan("prefill", structure, step, self.prefill_graph.logits)
+        self._replay.submit([plan], self._sampler.results(1))
+        self._queue.append(_Queued((slot,), structure.logprobs))
         self._rows = None
 
     async def decode(self, slots: Sequence[int]) -> None:
@@ -412,16 +296,17 @@ class ModelRunner:
         rows = tuple(slots)
         if rows != self._rows:
             await self._enter_batch(rows)
-        self._replay.submit(self._decode_plans, self._result_range(len(rows)))
+        self._replay.submit(self._decode_plans, self._sampler.results(len(rows)))
         self._queue.append(_Queued(rows, self._decode_logprobs))
 
     async def _enter_batch(self, slots: tuple[int, ...]) -> None:
         """Write the rows of the decode family for a new batch; ids stay on the GPU."""
         capacity = min(_batch(len(slots)), self.max_sequences)
         forward = await self._plan("decode", dict.fromkeys(Rows, capacity), self.graph, "logits")
-        sampling, self._decode_logprobs = await self._sample_plan("decode", slots)
-        self._decode_plans = (forward, sampling)
         step = self._step("decode")
+        structure = self._sampler.structure(slots, capacity, advance=True)
+        draw = await self._sampler.plan("decode", structure, step, self.graph.logits)
+        self._decode_plans, self._decode_logprobs = (forward, draw), structure.logprobs
         write = self.device.queue.write_buffer
         write(step.slots.buffer, 0, u32(slots))
         write(step.outputs.buffer, 0, u32(range(len(slots))))
@@ -430,12 +315,12 @@ class ModelRunner:
             self.device, tokens=count, outputs=count, sequences=count, first_slot=slots[0]
         )
         encoder = self.device.handle.create_command_encoder()
-        records = self._samplers().buffer
+        records = self._sampler.records.buffer
         for row, slot in enumerate(slots):
-            at = slot * sampler.SAMPLER_BYTES
+            at = slot * sample.SAMPLER_BYTES
             copy = encoder.copy_buffer_to_buffer
-            copy(records, at + sampler.NEXT_ID, step.ids.buffer, 4 * row, 4)
-            copy(records, at + sampler.NEXT_POSITION, step.positions.buffer, 4 * row, 4)
+            copy(records, at + sample.NEXT_ID, step.ids.buffer, 4 * row, 4)
+            copy(records, at + sample.NEXT_POSITION, step.positions.buffer, 4 * row, 4)
         self.device.queue.submit([encoder.finish()])
         self._rows = slots
 
@@ -448,7 +333,7 @@ class ModelRunner:
         top = queued.logprobs or 0
         rows = []
         for slot, found in zip(
-            queued.slots, sampler.unpack_results(data, len(queued.slots), top), strict=True
+            queued.slots, sample.unpack_results(data, len(queued.slots), top), strict=True
         ):
             if found.slot != slot:
                 raise DeviceLostError("The GPU returned a result that does not belong here.")
@@ -516,8 +401,7 @@ class ModelRunner:
         self._replay.release()
         for step in self._families.values():
             step.release(self.device)
-        for r in self._ranges.values():
-            self.device.release(r.buffer)
+        self._sampler.release()
         self._state.release(self.device)
         self._plans.clear()
 
