@@ -16,3 +16,8 @@ fn sum8(a: Eight) -> f32 {
 fn nibbles8(word: u32) -> Eight {
     return Eight(vec4f(unpack4xU8(word & 0x0f0f0f0fu)), vec4f(unpack4xU8((word >> 4u) & 0x0f0f0f0fu)));
 }
+
+// Four bits -> the lowest bits of four bytes: the products of the shifts 0, 7, 14, 21 do not overlap.
+fn spread4(bits: u32) -> u32 {
+    return ((bits & 15u) * 0x00204081u) & 0x01010101u;
+}

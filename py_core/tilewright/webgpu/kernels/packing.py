@@ -32,12 +32,33 @@ class _Form:
 
 
 _HALF = ("half_scales",)
+_POINTS = ("points",)
 _FORMS: dict[str, _Form] = {
     "F32": _Form(8, 8, 8),
     "F16": _Form(8, 8, 4),
     "BF16": _Form(8, 8, 4),
     "Q4_0": _Form(32, 32, 4, 64, 1, _HALF),
+    "Q4_1": _Form(32, 32, 4, 32, 1, ("pair_scales",)),
+    "Q5_0": _Form(32, 32, 5, 64, 1, ("nibbles_bits", *_HALF)),
+    "Q5_1": _Form(32, 32, 5, 32, 1, ("nibbles_bits", "pair_scales")),
     "Q8_0": _Form(32, 32, 8, 64, 1, _HALF),
+    "Q2_K": _Form(16, 32, 2, 256, 5, ("two_bits",)),
+    "Q3_K": _Form(16, 32, 3, 256, 5, ("two_bits",)),
+    "Q4_K": _Form(32, 32, 4, 256, 5, ("k_scales",)),
+    "Q5_K": _Form(32, 32, 5, 256, 5, ("nibbles_bits", "k_scales")),
+    "Q6_K": _Form(16, 32, 6, 256, 5, ("two_bits",)),
+    "IQ4_NL": _Form(32, 32, 4, 64, 1, ("levels", *_HALF)),
+    "IQ4_XS": _Form(32, 32, 4, 256, 2, ("levels",)),
+    "MXFP4": _Form(32, 32, 4, 128, 1, ("levels",)),
+    "TQ1_0": _Form(32, 256, 13, 512, 1, _HALF),
+    "TQ2_0": _Form(32, 32, 2, 512, 1, ("two_bits", *_HALF)),
+    "IQ2_XXS": _Form(32, 32, 2, 512, 1, (*_POINTS, *_HALF), "iq2xxs"),
+    "IQ2_XS": _Form(16, 32, 2, 256, 3, _POINTS, "iq2xs"),
+    "IQ2_S": _Form(16, 32, 2, 256, 5, _POINTS, "iq2s"),
+    "IQ3_XXS": _Form(32, 32, 3, 512, 1, (*_POINTS, *_HALF), "iq3xxs"),
+    "IQ3_S": _Form(32, 32, 3, 256, 4, _POINTS, "iq3s"),
+    "IQ1_S": _Form(32, 256, 12, 512, 1, _HALF, "iq1s"),
+    "IQ1_M": _Form(16, 256, 12, 256, 3, (), "iq1s"),
 }
 
 

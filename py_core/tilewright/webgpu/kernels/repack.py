@@ -12,6 +12,8 @@ from .kernel import Capabilities, Cost, Kernel, ceil_div, spread
 from .packing import packing
 
 WORKGROUP = 64
+_SAME_BLOCKS = {"IQ4_NL": "q4_0"}
+"""Formats whose blocks look like another's; only their codes mean something else."""
 
 
 def kernel(
@@ -36,7 +38,8 @@ def kernel(
             "ops/repack.wgsl",
             "quant/layout_rows.wgsl",
             "quant/repack/bytes.wgsl",
-            f"quant/repack/{quant.role}.wgsl",
+            "quant/repack/fields.wgsl",
+            f"quant/repack/{_SAME_BLOCKS.get(quant.name, quant.role)}.wgsl",
         ),
         constants={
             "WORKGROUP": WORKGROUP,

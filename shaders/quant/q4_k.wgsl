@@ -1,0 +1,11 @@
+// Q4_K: weight = d * scale * nibble - dmin * minimum.
+const GROUP: u32 = 32u;
+const HAS_MINIMUM: bool = true;
+
+fn quants8(row: u32, unit: u32) -> Eight {
+    return nibbles8(quants[quant_index(row, unit)]);
+}
+
+fn group_scale(row: u32, group: u32) -> vec2f {
+    return k_scale(row, group);
+}

@@ -1,0 +1,13 @@
+// Q5_0 block of 32: f16 d, u32 fifth bits, 16 bytes (low nibbles: weights 0..15, high nibbles: 16..31).
+fn packed_quants(row: u32, word: u32) -> u32 {
+    let block = word / 5u * 22u;
+    let unit = word % 5u;
+    if (unit == 4u) {
+        return raw_u32(row, block + 2u);
+    }
+    return raw_nibbles(row, block + 6u + unit % 2u * 8u, unit / 2u * 4u);
+}
+
+fn packed_scales(row: u32, word: u32) -> u32 {
+    return raw_half_pair(row, word * 44u, 22u);
+}
