@@ -3,7 +3,7 @@
 from .registry import (
     build_graph,
     known_architectures,
-    read_constants,
+    original_context,
     required_constants,
     trained_context,
 )
@@ -11,7 +11,7 @@ from .registry import (
 __all__ = [
     "build_graph",
     "known_architectures",
-    "read_constants",
+    "original_context",
     "required_constants",
     "trained_context",
 ]

@@ -73,6 +73,19 @@ def trained_context(model_file: ModelFile) -> int:
     return trained if table is None else min(trained, table.rows)
 
 
+def original_context(model_file: ModelFile) -> int:
+    """Return the longest context that is served without the long rope factors.
+
+    A sensible default for the context length: models with longrope compute something else for
+    every token once a longer context is asked for. Other models: ``trained_context``.
+    """
+    trained = trained_context(model_file)
+    if LONG_FACTORS not in model_file.tensors:
+        return trained
+    original = Metadata(model_file).count("rope.scaling.original_context_length", 0, low=0)
+    return min(trained, original or trained)
+
+
 def required_constants(model_file: ModelFile) -> list[str]:
     """Names of the small float tensors whose values ``build_graph`` needs, if the file has any."""
     return [

@@ -22,9 +22,11 @@ from tilewright.errors import (
 )
 from tilewright.formats.model_file import ModelFile, TensorInfo
 from tilewright.formats.quant import BY_NAME
+from tilewright.graph.ops import Attention
 from tilewright.models import (
     build_graph,
     known_architectures,
+    original_context,
     required_constants,
     trained_context,
 )
@@ -152,6 +154,23 @@ def test_learned_positions_end() -> None:
         build_graph(model_file("gpt2"), context_length=CONTEXT + 1)
     with pytest.raises(InvalidRequestError):
         build_graph(model_file("qwen3"), context_length=0)
+
+
+def test_contexts_that_keep_the_short_factors() -> None:
+    assert original_context(model_file("phi3-partial")) == 100
+    assert original_context(model_file("qwen3")) == CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("pattern", "windows"),
+    [(None, (12, 0)), (0, (12, 12)), (1, (0, 0)), ([False, True], (0, 12)), (3, (12, 12))],
+)
+def test_window_patterns(pattern: Any, windows: tuple[int, ...]) -> None:
+    file = model_file("gemma2")
+    if pattern is not None:
+        file = changed("gemma2", {"attention.sliding_window_pattern": pattern})
+    ops = build_graph(file, context_length=8).ops
+    assert tuple(op.window for op in ops if isinstance(op, Attention)) == windows
 
 
 def test_a_rerankers_head_is_refused() -> None:
