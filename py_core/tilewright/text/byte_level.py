@@ -6,6 +6,9 @@ in Latin-1 stand for themselves, the others for U+0100 and up, in order.
 
 from __future__ import annotations
 
+import re
+
+_STRAY = re.compile("[\udc80-\udcff]")
 _PRINTABLE = frozenset([*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)])
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 
@@ -65,14 +68,17 @@ def decode_lenient(data: bytes) -> str:
     return "".join(out)
 
 
+def has_stray_bytes(text: str) -> bool:
+    """Tell whether ``text`` holds bytes that were not UTF-8, as surrogate escapes."""
+    return not text.isascii() and _STRAY.search(text) is not None
+
+
 def utf8_units(text: str) -> list[str]:
     """Cut text that may hold stray bytes (as surrogate escapes) where llama.cpp would.
 
     It trusts the first byte of each character for its length, so stray bytes swallow their
     neighbours (src/unicode.cpp, unicode_len_utf8).
     """
-    if text.isascii() or not any("\udc80" <= char <= "\udcff" for char in text):
-        return list(text)
     data = text.encode("utf-8", "surrogateescape")
     units: list[str] = []
     at = 0

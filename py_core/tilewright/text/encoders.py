@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Protocol
 
 from tilewright.errors import TokenizerError
-from tilewright.text.byte_level import spell, utf8_units
+from tilewright.text.byte_level import has_stray_bytes, spell, utf8_units
 from tilewright.text.merges import merge
 from tilewright.text.pretokenize import Splitter
 from tilewright.text.unicode_data import WHITESPACE, simple_lower
@@ -192,7 +192,7 @@ class SentencePieceEncoder:
         self._words = word_pattern(
             before
             for token in marked
-            for before, after in zip(token, token[1:], strict=False)
+            for before, after in pairwise(token)
             if after == SPACE_MARK != before
         )
         self._cache = WordCache(self._encode_piece)
@@ -201,11 +201,17 @@ class SentencePieceEncoder:
         """Encode ``text``, with a space in front at a start where the model wants one."""
         if self._prefix and at_start:
             text = " " + text
-        return self._cache.encode(self._words.findall(text.replace(" ", SPACE_MARK)))
+        text = text.replace(" ", SPACE_MARK)
+        if has_stray_bytes(text):  # they swallow what follows, so words are not independent
+            return self._encode_units(utf8_units(text))
+        return self._cache.encode(self._words.findall(text))
 
     def _encode_piece(self, piece: str) -> list[int]:
+        return self._encode_units(list(piece))
+
+    def _encode_units(self, units: list[str]) -> list[int]:
         ids: list[int] = []
-        for symbol in merge(utf8_units(piece), self._ranks, ""):
+        for symbol in merge(units, self._ranks, ""):
             found = self._ids.get(symbol)
             if found is not None:
                 ids.append(found)
@@ -245,7 +251,9 @@ class UnigramEncoder:
         merge_spaces: bool,
     ) -> None:
         types, scores = vocabulary.types, vocabulary.scores or [0.0] * len(vocabulary.tokens)
-        usable = {t: i for t, i in vocabulary.ids.items() if types[i] in (NORMAL, 4, UNUSED)}
+        usable = {
+            t: i for t, i in vocabulary.ids.items() if types[i] in (NORMAL, USER_DEFINED, UNUSED)
+        }
         normal = [float(s) for s, code in zip(scores, types, strict=False) if code == NORMAL]
         unknown = vocabulary.roles.get("unk")
         if unknown is None:
@@ -262,7 +270,7 @@ class UnigramEncoder:
         self._words = word_pattern(
             before
             for token in usable
-            for before, after in zip(token, token[1:], strict=False)
+            for before, after in pairwise(token)
             if after == SPACE_MARK != before
         )
         self._cache = WordCache(lambda word: [i for i, _ in self._lattice.cut(word)])

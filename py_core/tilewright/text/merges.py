@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 _NO_RANK = 1 << 40
 _SHORT = 48
@@ -33,7 +34,7 @@ def merge(symbols: list[str], ranks: Mapping[str, int], joint: str) -> list[str]
 def merge_short(symbols: list[str], ranks: Mapping[str, int], joint: str) -> list[str]:
     """Do what ``merge`` says by looking at every pair for each merge; changes ``symbols``."""
     rank = ranks.get
-    pairs = [rank(a + joint + b, _NO_RANK) for a, b in zip(symbols, symbols[1:], strict=False)]
+    pairs = [rank(a + joint + b, _NO_RANK) for a, b in pairwise(symbols)]
     while pairs:
         best = min(pairs)
         if best == _NO_RANK:
@@ -57,7 +58,7 @@ def merge_long(symbols: list[str], ranks: Mapping[str, int], joint: str) -> list
     preceding = list(range(-1, count - 1))
     # The rank under which the pair that starts at each symbol was pushed last; an entry of the
     # heap with another rank is out of date.
-    current = [rank(a + joint + b, -1) for a, b in zip(symbols, symbols[1:], strict=False)] + [-1]
+    current = [rank(a + joint + b, -1) for a, b in pairwise(symbols)] + [-1]
     # One integer per entry: comparing integers is several times faster than comparing tuples.
     heap = [r * count + at for at, r in enumerate(current) if r >= 0]
     heapify(heap)
