@@ -196,6 +196,16 @@ FAMILIES: Final[Mapping[str, Family]] = {
         ("rope.neox",),
         _rope_width,
     ),
+    "mixtral": Family(
+        "llama",
+        "llama",
+        {
+            **{"rms_norm_eps": 1e-5, "rope_theta": 1e6, "max_position_embeddings": 131072},
+            **{"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
+        },
+        ("rope.neox",),
+        _rope_width,
+    ),
     "qwen2": Family("qwen2", "llama", {**_LLAMA, "max_position_embeddings": 32768}),
     "qwen3": Family("qwen3", "llama", {**_LLAMA, "head_dim": 128}),
     "gemma2": Family(

@@ -37,10 +37,16 @@ _FUSED: Final = re.compile(
     r"(?:.*\.)?layers\.(\d{1,4})\.(mlp\.experts\.(?:gate_up_proj|down_proj))"
 )
 _STACKED: Final = re.compile(
-    r"mlp\.experts\.(?P<expert>\d{1,4})\.(?P<part>gate|up|down)_proj"
+    r"(?:mlp|block_sparse_moe)\.experts\.(?P<expert>\d{1,4})\."
+    r"(?P<part>gate_proj|up_proj|down_proj|w1|w2|w3)"
     r"|self_attn\.(?P<which>q|k)_layernorm\.norms\.(?P<head>\d{1,4})"
 )
 
+_PARTS: Final = {
+    **{"gate_proj": "gate", "up_proj": "up", "down_proj": "down"},
+    # mixtral
+    **{"w1": "gate", "w3": "up", "w2": "down"},
+}
 _ATTENTION: Final = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -74,6 +80,7 @@ _LLAMA_LAYER: Final = {
     "mlp.shared_expert.up_proj": "ffn_up_shexp",
     "mlp.shared_expert.down_proj": "ffn_down_shexp",
     "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+    "block_sparse_moe.gate": "ffn_gate_inp",
     "block_sparse_moe.router.layer": "ffn_gate_inp",
     "block_sparse_moe.input_linear": "ffn_gate_exps+ffn_up_exps",
     "block_sparse_moe.output_linear": "ffn_down_exps",
@@ -176,7 +183,8 @@ def _layer_place(table: _Names, layer: int, inner: str, kind: str) -> Place | No
         stacked = _STACKED.fullmatch(inner)
         if stacked is not None and kind == "weight":
             if stacked["part"]:
-                return Place(f"{prefix}ffn_{stacked['part']}_exps.weight", int(stacked["expert"]))
+                part = _PARTS[stacked["part"]]
+                return Place(f"{prefix}ffn_{part}_exps.weight", int(stacked["expert"]))
             return Place(f"{prefix}attn_{stacked['which']}_norm.weight", int(stacked["head"]))
     if inner not in table.layer:
         return None
