@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.reference.interpreter import read_constants, read_tensors, tensor_names
+from tests.reference.interpreter import read_tensors, tensor_names
 
 from tilewright.formats.gguf import read_gguf
 from tilewright.formats.model_file import ModelFile
 from tilewright.formats.source import MemorySource
 from tilewright.graph.ops import Graph
-from tilewright.models import build_graph
+from tilewright.models import build_graph, read_constants
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "models"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.gguf")))
@@ -29,7 +30,7 @@ class LoadedModel:
     """A model in memory."""
 
     model_file: ModelFile
-    constants: dict[str, list[float]]
+    constants: dict[str, Sequence[float]]
     graph: Graph
     """Plain, not fused."""
     tensors: dict[str, NDArray[np.float32]]

@@ -17,7 +17,6 @@ from tests.reference.dequantize import dequantize
 
 from tilewright.formats.model_file import ModelFile
 from tilewright.graph import ops
-from tilewright.models import required_constants
 
 Array = NDArray[Any]
 
@@ -41,12 +40,6 @@ async def read_tensors(model_file: ModelFile, names: Iterable[str]) -> dict[str,
         raw = await model_file.sources[info.source].read(info.offset, info.nbytes)
         found[name] = dequantize(info.quant, bytes(raw), info.rows, info.columns)
     return found
-
-
-async def read_constants(model_file: ModelFile) -> dict[str, list[float]]:
-    """Read what ``build_graph`` needs beforehand."""
-    found = await read_tensors(model_file, required_constants(model_file))
-    return {name: values.reshape(-1).tolist() for name, values in found.items()}
 
 
 def tensor_names(graph: ops.Graph) -> set[str]:

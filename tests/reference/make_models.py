@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from tests.reference.gguf_writer import Tensor, write_gguf
 from tests.reference.interpreter import (
     Interpreter,
-    read_constants,
     read_tensors,
     tensor_names,
 )
@@ -30,7 +29,7 @@ from tests.reference.interpreter import (
 from tilewright.formats.gguf import read_gguf
 from tilewright.formats.quant import BY_NAME
 from tilewright.formats.source import MemorySource
-from tilewright.models import build_graph
+from tilewright.models import build_graph, read_constants
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "models"
 

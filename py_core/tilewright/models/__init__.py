@@ -4,6 +4,7 @@ from .registry import (
     build_graph,
     known_architectures,
     original_context,
+    read_constants,
     required_constants,
     trained_context,
 )
@@ -12,6 +13,7 @@ __all__ = [
     "build_graph",
     "known_architectures",
     "original_context",
+    "read_constants",
     "required_constants",
     "trained_context",
 ]

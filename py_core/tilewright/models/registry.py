@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import InvalidRequestError, UnsupportedModelError
+from ..errors import FormatError, InvalidRequestError, UnsupportedModelError
 from ..formats.floats import read_floats
 from ..formats.model_file import ModelFile
 from ..graph.ops import Graph
@@ -27,6 +27,8 @@ from .rope import LLAMA3_FACTORS, LONG_FACTORS, SHORT_FACTORS
 from .smollm3 import build_smollm3
 from .stablelm import build_stablelm
 from .starcoder2 import build_starcoder2
+
+_MOST_FACTORS = 65536
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,18 @@ def original_context(model_file: ModelFile) -> int:
 
 
 def required_constants(model_file: ModelFile) -> list[str]:
-    """Names of the small float tensors whose values ``build_graph`` needs, if the file has any."""
-    return [
+    """Names of the small float tensors whose values ``build_graph`` needs, if the file has any.
+
+    FormatError where one is too large to be what its name says: it is not to be read then.
+    """
+    names = [
         name for name in (LLAMA3_FACTORS, LONG_FACTORS, SHORT_FACTORS) if name in model_file.tensors
     ]
+    for name in names:
+        found = model_file.tensors[name]
+        if found.rows * found.columns > _MOST_FACTORS:
+            raise FormatError(f"The tensor {name!r} is too large for rope factors.", tensor=name)
+    return names
 
 
 async def read_constants(model_file: ModelFile) -> dict[str, Sequence[float]]:

@@ -148,6 +148,13 @@ def test_constants_must_be_given_and_sound() -> None:
             build_graph(found, context_length=8, constants={"rope_freqs.weight": values})
 
 
+def test_huge_constants_are_not_read() -> None:
+    found = model_file("llama-llama3")
+    huge = replace(found.tensors["rope_freqs.weight"], shape=(2**40,))
+    with pytest.raises(FormatError, match="too large"):
+        required_constants(replace(found, tensors={**found.tensors, huge.name: huge}))
+
+
 def test_learned_positions_end() -> None:
     assert trained_context(model_file("gpt2")) == CONTEXT
     with pytest.raises(ContextLengthError):

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from tests.reference.interpreter import (
     Interpreter,
-    read_constants,
     read_tensors,
     tensor_names,
 )
 from tests.reference.to_huggingface import publish
 
 from tilewright.formats.open import open_model
-from tilewright.models import build_graph
+from tilewright.models import build_graph, read_constants
 
 NAMES = ["llama", "qwen2", "qwen3", "gemma3", "granite", "phi3", "qwen3moe", "bert"]
 
