@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tilewright.engine.sampling import SamplingParams
+from tilewright.errors import TilewrightError
 from tilewright.serve.chat import ChatModel, LoadOptions
 from tilewright.webgpu.device import Device
 
@@ -51,7 +52,7 @@ def cases() -> list[dict[str, Any]]:
 async def compare(device: Device, case: dict[str, Any], *, kv: str = "f32") -> Difference:
     """Load one model and compare logits, greedy ids or embeddings."""
     exact = case["exact"]
-    options = LoadOptions(context_length=exact.get("n_ctx", 256), kv=kv, max_sequences=2)
+    options = LoadOptions(context_length=exact.get("n_ctx"), kv=kv, max_sequences=2)
     model = await ChatModel.load(ORACLE / case["file"], options=options, device=device)
     try:
         if "logits" in exact:
@@ -123,7 +124,12 @@ async def main() -> int:
     print(f"{'model':28} {'maximum':>10} {'mean':>10} {'argmax':>7} {'greedy':>8}")
     bad = 0
     for case in found:
-        line = await compare(device, case)
+        try:
+            line = await compare(device, case)
+        except TilewrightError as error:
+            bad += 1
+            print(f"{Path(case['file']).name:28} FAILED: {error.message} [{error.code}]", flush=True)
+            continue
         good = line.maximum <= 1e-3 and line.mean <= 1e-4 and line.argmax_wrong == 0
         good = good and line.greedy_common == line.greedy_length
         bad += not good

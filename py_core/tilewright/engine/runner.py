@@ -18,7 +18,7 @@ from ..errors import DeviceLostError, InvalidRequestError
 from ..formats.model_file import ModelFile
 from ..graph.fuse import FusionPlan, fuse
 from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
-from ..models import build_graph, read_constants
+from ..models.registry import build_graph, read_constants
 from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device
 from ..webgpu.kernels import sample

@@ -14,7 +14,7 @@ from ...engine.runner import default_context, kv_bytes, plan_memory
 from ...engine.sampling import SamplingParams
 from ...errors import TilewrightError
 from ...formats.open import open_model
-from ...models import build_graph, read_constants
+from ...models.registry import build_graph, read_constants
 from ...webgpu.device import Device
 from ...webgpu.memory import device_bytes
 from ...webgpu.profile import copy_bandwidth
