@@ -1,7 +1,7 @@
 // Attention, plain: one thread per token, head and CHUNK units of the output, online softmax over
 // all keys the token sees. The reference of the other attention kernels.
 // Header: Structure and Tuning of kernels/attention.py. Needs: lib/step, lib/rows, lib/kv_cache,
-// lib/kv_read, lib/attention_score and its roles, a tokens role, a KV role.
+// lib/kv_read, attention/{score,length*,sinks*}, a tokens role, a KV role.
 const CHUNKS: u32 = (VALUE_UNITS + CHUNK - 1u) / CHUNK;
 
 @compute @workgroup_size(WORKGROUP)

@@ -88,6 +88,12 @@ async def check(
         assert attention.default(structure, device.capabilities) in tunings
     for tuning in tunings:
         kernel = attention.kernel(structure, tuning, device.capabilities)
+        if tuning.splits > 1:
+            partials = np.zeros(attention.partials_bytes(structure, tuning) // 4, np.float32)
+            arrays["partials"] = (await run(device, kernel, {**arrays, "partials": partials}))[
+                "partials"
+            ]
+            kernel = attention.combine(structure, tuning, device.capabilities)
         written = await run(device, kernel, arrays)
         assert_close(out.result(written["out"], rows), expected, "attention")
 

@@ -6,13 +6,16 @@ Bindings: step, q, positions, slots, block_tables, keys, values, [lengths], [sin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ..link import Alias, Binding, Constant, link
 from . import header
 from .kernel import Capabilities, Cost, Kernel, Span, ceil_div, spread
 from .kv_write import KvLayout
+
+DECODE_TOKENS = 8
+"""Up to this capacity a plan is tuned for decode: tiles of one token."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,19 @@ class Tuning:
     """How."""
 
     kind: str = "naive"
+    """``naive``: a thread does it all. ``tile``: see ``shaders/ops/attention_tile.wgsl``."""
     workgroup: int = 32
     chunk: int = 16
     """Naive: units (of four values) of the output per thread."""
+    tile_tokens: int = 1
+    """Tile: tokens of a workgroup; 1 for decode."""
+    tile_heads: int = 1
+    """Tile: query heads of a workgroup, which share a key head."""
+    keys_per_thread: int = 1
+    """Tile: the keys between two barriers are this times ``workgroup``."""
+    splits: int = 1
+    """Tile: workgroups that share the keys. More than one: the result is in ``partials``, and
+    ``combine`` must follow."""
 
 
 def naive(structure: Structure) -> Tuning:
@@ -51,13 +64,65 @@ def naive(structure: Structure) -> Tuning:
 
 
 def default(structure: Structure, capabilities: Capabilities) -> Tuning:
-    """Return a good guess without measuring."""
+    """Return a good guess without measuring (never split: one dispatch)."""
     return naive(structure)
 
 
 def space(structure: Structure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing."""
-    return [naive(structure)]
+    found = [naive(structure)]
+    decode = structure.tokens <= DECODE_TOKENS
+    for workgroup, keys_per_thread in ((8, 4), (32, 1), (64, 1), (64, 2), (128, 1)):
+        for rows in (4, 8) if decode else (8, 16):
+            heads = _tile_heads(structure, rows)
+            tokens = 1 if decode else max(1, rows // heads)
+            candidate = Tuning(
+                "tile",
+                workgroup,
+                tile_tokens=tokens,
+                tile_heads=heads,
+                keys_per_thread=keys_per_thread,
+            )
+            for splits in _splits(structure):
+                found.append(replace(candidate, splits=splits))
+    return [
+        tuning
+        for tuning in dict.fromkeys(found)
+        if _workgroup_bytes(structure, tuning) <= capabilities.workgroup_memory
+        and tuning.workgroup <= capabilities.max_invocations
+    ]
+
+
+def _tile_heads(structure: Structure, most: int) -> int:
+    """Return the largest divisor of the heads per key head that is at most ``most``."""
+    group = structure.heads // structure.layout.kv_heads
+    return max(count for count in range(1, min(group, most) + 1) if group % count == 0)
+
+
+def _splits(structure: Structure) -> tuple[int, ...]:
+    """Return the numbers of splits worth trying: long contexts of few tokens."""
+    keys = structure.layout.max_blocks * structure.layout.block
+    if structure.tokens > DECODE_TOKENS or keys < 1024:
+        return (1,)
+    return (1, 4, 16)
+
+
+def _workgroup_bytes(structure: Structure, tuning: Tuning) -> int:
+    """Return the workgroup memory that the tile kernel takes."""
+    if tuning.kind == "naive":
+        return 0
+    rows = tuning.tile_tokens * tuning.tile_heads
+    queries = 16 * rows * ceil_div(structure.layout.head_size, 4)
+    weights = 4 * rows * tuning.workgroup * tuning.keys_per_thread
+    return queries + weights + 4 * rows + 16 * tuning.workgroup
+
+
+def partials_bytes(structure: Structure, tuning: Tuning) -> int:
+    """Return the size of the ``partials`` buffer; 0 where nothing is split."""
+    if tuning.splits == 1:
+        return 0
+    vectors = ceil_div(structure.layout.value_size, 4) + 1
+    return 16 * structure.tokens * structure.heads * tuning.splits * vectors
 
 
 def _check(structure: Structure) -> None:
@@ -82,6 +147,7 @@ def _constants(structure: Structure, tuning: Tuning) -> dict[str, Constant]:
         "CAUSAL": structure.causal,
         "WINDOW": structure.window,
         "SINKS": structure.sinks,
+        "SPLITS": tuning.splits,
         "WORKGROUP": tuning.workgroup,
         **structure.layout.constants(),
         **header.rows("tokens", structure.tokens),
@@ -90,7 +156,9 @@ def _constants(structure: Structure, tuning: Tuning) -> dict[str, Constant]:
     }
 
 
-def _bindings(structure: Structure, capabilities: Capabilities) -> tuple[tuple[Binding, ...], str]:
+def _bindings(
+    structure: Structure, tuning: Tuning, capabilities: Capabilities
+) -> tuple[tuple[Binding, ...], str]:
     optional = []
     if not structure.causal:
         optional.append(header.read("lengths", "u32"))
@@ -105,7 +173,7 @@ def _bindings(structure: Structure, capabilities: Capabilities) -> tuple[tuple[B
         header.read("keys", structure.layout.element),
         header.read("values", structure.layout.element),
         *optional,
-        header.write("out"),
+        header.write("partials", "vec4f") if tuning.splits > 1 else header.write("out"),
     )
     return bindings, tokens_file
 
@@ -117,31 +185,60 @@ def _files(structure: Structure) -> list[str]:
         "lib/kv_cache.wgsl",
         "lib/kv_read.wgsl",
         f"kv/{structure.layout.kind}.wgsl",
-        "lib/attention_score.wgsl",
-        "lib/attention_length_none.wgsl" if structure.causal else "lib/attention_length.wgsl",
-        "lib/attention_sinks.wgsl" if structure.sinks else "lib/attention_sinks_none.wgsl",
+        "attention/score.wgsl",
+        "attention/length_none.wgsl" if structure.causal else "attention/length.wgsl",
+        "attention/sinks.wgsl" if structure.sinks else "attention/sinks_none.wgsl",
     ]
 
 
 def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
-    """Link the kernel. Raises KernelError for what is not implemented (ALiBi)."""
+    """Link the kernel; where ``tuning.splits > 1``, ``combine`` has to follow.
+
+    Raises KernelError for what is not implemented (ALiBi) and for a tile that does not fit.
+    """
     _check(structure)
+    if _workgroup_bytes(structure, tuning) > capabilities.workgroup_memory:
+        raise KernelError("This attention tile exceeds the device's workgroup memory.")
     layout = structure.layout
-    bindings, tokens_file = _bindings(structure, capabilities)
-    constants = _constants(structure, tuning) | {"CHUNK": tuning.chunk}
+    bindings, tokens_file = _bindings(structure, tuning, capabilities)
+    constants = _constants(structure, tuning)
+    files = [f"ops/attention_{tuning.kind}.wgsl", *_files(structure), tokens_file]
+    if tuning.kind == "naive":
+        constants["CHUNK"] = tuning.chunk
+        chunks = ceil_div(ceil_div(layout.value_size, 4), tuning.chunk)
+        groups = ceil_div(structure.tokens * structure.heads * chunks, tuning.workgroup)
+    else:
+        constants["TILE_TOKENS"] = tuning.tile_tokens
+        constants["TILE_HEADS"] = tuning.tile_heads
+        constants["KEYS_PER_THREAD"] = tuning.keys_per_thread
+        files.append("attention/partials.wgsl" if tuning.splits > 1 else "attention/out.wgsl")
+        tiles = ceil_div(structure.tokens, tuning.tile_tokens)
+        groups = tiles * (structure.heads // tuning.tile_heads) * tuning.splits
+    return Kernel(
+        f"attention {structure.heads}/{layout.kv_heads}x{layout.head_size} {tuning.kind}",
+        link(files, constants=constants, bindings=bindings),
+        bindings,
+        spread(groups, capabilities),
+        cost(structure),
+    )
+
+
+def combine(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
+    """Link the kernel that joins split results. Bindings: step, partials, out."""
+    bindings = (header.STEP, header.read("partials", "vec4f"), header.write("out"))
     source = link(
-        ["ops/attention_naive.wgsl", *_files(structure), tokens_file],
-        constants=constants,
+        ["ops/attention_combine.wgsl", *header.ROWS_FILES],
+        constants={**_constants(structure, tuning), "WORKGROUP": 64},
         bindings=bindings,
     )
-    chunks = ceil_div(ceil_div(layout.value_size, 4), tuning.chunk)
-    threads = structure.tokens * structure.heads * chunks
+    units = ceil_div(structure.layout.value_size, 4)
+    threads = structure.tokens * structure.heads * units
     return Kernel(
-        f"attention {structure.heads}/{layout.kv_heads}x{layout.head_size} naive",
+        f"attention_combine {structure.heads}x{structure.layout.value_size}",
         source,
         bindings,
-        spread(ceil_div(threads, tuning.workgroup), capabilities),
-        cost(structure),
+        spread(ceil_div(threads, 64), capabilities),
+        Cost(partials_bytes(structure, tuning) + 16 * threads, 8 * threads * tuning.splits),
     )
 
 

@@ -1,6 +1,6 @@
 // What a score becomes before the softmax, and which keys a token sees.
 // Header: SCALE, SOFTCAP (0: none), CAUSAL, WINDOW (0: all), LOWEST.
-// Needs: lib/activation (tanh_safe), lib/attention_length*.
+// Needs: lib/activation (tanh_safe), attention/length*.
 
 fn capped(score: f32) -> f32 {
     if (SOFTCAP > 0.0) {
