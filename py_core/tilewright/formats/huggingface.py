@@ -54,6 +54,9 @@ async def read_huggingface(source: ByteSource, find: FindFile) -> ModelFile:
         )
     family, config = read_family(await read_json(config_source, MAX_CONFIG), config_source.name)
     metadata = translate_config(family, config)
+    origin = config.get("_name_or_path")
+    if isinstance(origin, str) and file_name(origin.rstrip("/")):
+        metadata["general.name"] = file_name(origin.rstrip("/"))
     files = await _tensor_files(source, find)
     raw: dict[str, RawTensor] = {}
     for item in files:

@@ -17,7 +17,8 @@ from tests.reference.to_huggingface import PERMUTED, publish, read_array, unperm
 
 from tilewright.errors import FormatError, SourceError, UnsupportedModelError
 from tilewright.formats.derived import PiecesSource, TransposedSource
-from tilewright.formats.hf_families import FAMILIES
+from tilewright.formats.hf_config import translate_config
+from tilewright.formats.hf_families import FAMILIES, read_family
 from tilewright.formats.hf_names import translate_name
 from tilewright.formats.open import open_model
 from tilewright.formats.source import MemorySource
@@ -125,8 +126,10 @@ def changed(**settings: Any) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("entry", ["", "model.safetensors", "config.json"])
 async def test_folder_file_or_config_opens(entry: str, tmp_path: Path) -> None:
-    file = await open_model(write(tmp_path, huggingface_files()) / entry)
+    files = changed(_name_or_path="someone/Tiny-Llama")
+    file = await open_model(write(tmp_path, files) / entry)
     assert file.architecture == "llama"
+    assert file.metadata["general.name"] == "Tiny-Llama"
     assert file.metadata["tilewright.tokenizer_json"]["model"]["type"] == "BPE"
     assert file.metadata["tilewright.tokenizer_config"]["bos_token"] == "<26>"
     assert file.metadata["tokenizer.chat_template"] == "{{ messages[0].content }}"
@@ -144,6 +147,28 @@ async def test_llama3_factors(tmp_path: Path) -> None:
     graph = build_graph(file, context_length=64)
     assert graph.ops
     file.close()
+
+
+def test_rope_settings_in_the_spelling_of_transformers_5() -> None:
+    config = {
+        **{"model_type": "gemma3_text", "hidden_size": 64, "num_hidden_layers": 6},
+        **{"intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 1},
+        **{"head_dim": 16, "vocab_size": 32, "query_pre_attn_scalar": 16, "sliding_window": 8},
+        "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 123.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 45.0},
+        },
+    }
+    family, settings = read_family(config, "config.json")
+    metadata = translate_config(family, settings)
+    assert metadata["gemma3.rope.freq_base"] == 123.0
+    assert metadata["gemma3.rope.freq_base_swa"] == 45.0
+    assert metadata["gemma3.rope.scaling.type"] == "linear"
+    assert metadata["gemma3.rope.scaling.factor"] == 8.0
+    assert metadata["gemma3.attention.sliding_window"] == 8
+    assert metadata["gemma3.attention.sliding_window_pattern"] == [True] * 5 + [False]
+    assert metadata["tilewright.norm.add_one"] is True
 
 
 async def test_chat_template_file_and_named_templates(tmp_path: Path) -> None:
