@@ -133,14 +133,21 @@ class GraphBuilder:
         return out
 
     def linear(
-        self, x: Value, name: str, width: int, *, scale: float = 1.0, softcap: float = 0.0
+        self,
+        x: Value,
+        name: str,
+        width: int,
+        *,
+        biased: bool = True,
+        scale: float = 1.0,
+        softcap: float = 0.0,
     ) -> Value:
         """Return f32[rows, width] = scale * (x @ name.weight.T + name.bias), then the soft cap.
 
-        The bias is used where the file has one.
+        The bias is used where the file has one, unless ``biased`` is False.
         """
         weight = self.weight(f"{name}.weight", width, x.width)
-        bias = self.optional_vector(f"{name}.bias", width)
+        bias = self.optional_vector(f"{name}.bias", width) if biased else None
         out = self._value(name, x.rows, width)
         self._ops.append(Linear(x, weight, out, bias, scale=scale, softcap=softcap))
         return out

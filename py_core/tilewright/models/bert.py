@@ -23,12 +23,13 @@ def build_bert(model: Decoder) -> Graph:
 
 
 def build_nomic_bert(model: Decoder) -> Graph:
-    """Return the graph of a nomic-bert."""
+    """Return the graph of a nomic-bert; llama.cpp leaves out feed-forward biases, if there are."""
     table = rope_table(model.rope_settings())
     x = model.norm(_embed(model), "token_embd_norm")
     for layer in model.layers:
         x = _attention(model, x, layer, table)
-        x = _feed_forward(model, x, layer, model.feed_forward(x, layer, "silu"))
+        added = model.feed_forward(x, layer, "silu", biased=False)
+        x = _feed_forward(model, x, layer, added)
     return _finish(model, x)
 
 

@@ -126,8 +126,13 @@ class Config:
     experts_used: tuple[int, ...]
 
 
-def read_config(model_file: ModelFile, *, layer_norm: bool = False) -> Config:
-    """Read and check the sizes; FormatError where they are absurd."""
+def read_config(
+    model_file: ModelFile, *, layer_norm: bool = False, encoder: bool = False
+) -> Config:
+    """Read and check the sizes; FormatError where they are absurd.
+
+    Encoders are never causal, whatever the file says (llama.cpp: ``llama_context::encode``).
+    """
     metadata = Metadata(model_file)
     blocks = metadata.count("block_count", high=MAX_LAYERS)
     layers = blocks - metadata.count("nextn_predict_layers", 0, low=0, high=blocks - 1)
@@ -161,7 +166,7 @@ def read_config(model_file: ModelFile, *, layer_norm: bool = False) -> Config:
         feed_forward=metadata.per_layer("feed_forward_length", layers, 0, low=0),
         epsilon=metadata.number(f"attention.{kind}"),
         layer_norm=layer_norm,
-        causal=metadata.flag("attention.causal", True),
+        causal=metadata.flag("attention.causal", True) and not encoder,
         experts=experts,
         experts_used=used,
     )

@@ -8,6 +8,7 @@ graph. Nothing here decides what an architecture does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ..errors import ContextLengthError, FormatError, UnsupportedModelError
 from ..formats.model_file import ModelFile
@@ -34,8 +35,9 @@ class Decoder:
         constants: Mapping[str, Sequence[float]],
         *,
         layer_norm: bool = False,
+        encoder: bool = False,
     ) -> None:
-        self.config: Config = read_config(model_file, layer_norm=layer_norm)
+        self.config: Config = read_config(model_file, layer_norm=layer_norm, encoder=encoder)
         self.metadata = self.config.metadata
         self.layers = range(self.config.layers)
         self.graph = GraphBuilder(model_file.tensors)
@@ -198,26 +200,29 @@ class Decoder:
         )
         return self.graph.linear(attended, f"blk.{layer}.attn_output", self.config.width)
 
-    def feed_forward(self, x: Value, layer: int, activation: str, suffix: str = "") -> Value:
+    def feed_forward(
+        self, x: Value, layer: int, activation: str, suffix: str = "", *, biased: bool = True
+    ) -> Value:
         """f32[T, D]: down(activation(gate(x)) * up(x)), or down(activation(up(x))).
 
         Which of the two (and whether gate and up are one tensor) is read off the file.
         """
-        graph, name = self.graph, f"blk.{layer}.ffn_"
+        name = f"blk.{layer}.ffn_"
+        graph, linear = self.graph, partial(self.graph.linear, biased=biased)
         up_rows = graph.tensor(f"{name}up{suffix}.weight").rows
         label = f"{name}act{suffix}"
         if graph.has(f"{name}gate{suffix}.weight"):
-            gate = graph.linear(x, f"{name}gate{suffix}", up_rows)
-            up = graph.linear(x, f"{name}up{suffix}", up_rows)
+            gate = linear(x, f"{name}gate{suffix}", up_rows)
+            up = linear(x, f"{name}up{suffix}", up_rows)
             hidden = graph.activate(gate, activation, label, up)
         elif not suffix and up_rows == 2 * self.config.feed_forward[layer]:
-            both = graph.linear(x, f"{name}up", up_rows)
+            both = linear(x, f"{name}up", up_rows)
             half = up_rows // 2
             hidden = graph.activate(both.view(0, half), activation, label, both.view(half, half))
         else:
-            up = graph.linear(x, f"{name}up{suffix}", up_rows)
+            up = linear(x, f"{name}up{suffix}", up_rows)
             hidden = graph.activate(up, activation, label)
-        return graph.linear(hidden, f"{name}down{suffix}", self.config.width)
+        return linear(hidden, f"{name}down{suffix}", self.config.width)
 
     def experts(self, x: Value, layer: int, activation: str, *, normalise: bool) -> Value:
         """f32[T, D]: the chosen experts' outputs, weighted by their softmax scores."""

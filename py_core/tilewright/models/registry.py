@@ -35,18 +35,19 @@ _MOST_FACTORS = 65536
 class _Architecture:
     build: Callable[[Decoder], Graph]
     layer_norm: bool = False
+    encoder: bool = False
 
 
 _ARCHITECTURES = {
-    "bert": _Architecture(build_bert, layer_norm=True),
+    "bert": _Architecture(build_bert, layer_norm=True, encoder=True),
     "gemma2": _Architecture(build_gemma2),
     "gemma3": _Architecture(build_gemma3),
     "gpt2": _Architecture(build_gpt2, layer_norm=True),
     "granite": _Architecture(build_granite),
     "granitemoe": _Architecture(build_granite_moe),
     "llama": _Architecture(build_llama),
-    "nomic-bert": _Architecture(build_nomic_bert, layer_norm=True),
-    "nomic-bert-moe": _Architecture(build_nomic_bert_moe, layer_norm=True),
+    "nomic-bert": _Architecture(build_nomic_bert, layer_norm=True, encoder=True),
+    "nomic-bert-moe": _Architecture(build_nomic_bert_moe, layer_norm=True, encoder=True),
     "olmo2": _Architecture(build_olmo2),
     "olmoe": _Architecture(build_olmoe),
     "phi3": _Architecture(build_phi3),
@@ -137,5 +138,11 @@ def build_graph(
         if tensor not in values:
             raise InvalidRequestError(f"The values of the tensor {tensor!r} must be given.")
     architecture = _ARCHITECTURES[name]
-    model = Decoder(model_file, context_length, values, layer_norm=architecture.layer_norm)
+    model = Decoder(
+        model_file,
+        context_length,
+        values,
+        layer_norm=architecture.layer_norm,
+        encoder=architecture.encoder,
+    )
     return architecture.build(model)
