@@ -30,6 +30,7 @@ TOLERANCES = {
     "kv_q8_0": Tolerance(0.0, 0.0, "bound is half a step of the block, computed by the test"),
     "attention": Tolerance(5e-6, 2e-5, "f32 dot products and a softmax over up to 1e4 keys"),
     "route": Tolerance(1e-6, 1e-5, "f32 softmax over up to 512 experts"),
+    "linear": Tolerance(1e-5, 1e-5, "f32 sums of 2e3 products of order 1 / sqrt(K), any order"),
     "pool": Tolerance(2e-6, 1e-5, "f32 mean over a sequence, then a sum of squares"),
 }
 

@@ -1,17 +1,19 @@
 // From products to the output: bias, activation or gate, scale, residual, soft cap, in this order.
-// Header: GATED, UP_ROWS (weight rows from a gate row to its up row), SCALE, SOFTCAP; roles: bias*, residual*.
+// Header: GATED, UP_ROWS (weight rows from a gate row to its up row), SCALE, SOFTCAP; roles: bias*,
+// lib/activation, lib/residual*.
 const PARTS: u32 = select(1u, 2u, GATED);
+alias Element = f32;
 
 // `up` is used only where GATED.
 fn store(t: u32, n: u32, product: f32, up: f32) {
     let row = first_weight_row(t) + n;
-    var y = activate(product + bias_of(row));
+    var y = activation(product + bias_of(row));
     if (GATED) {
         y *= up + bias_of(row + UP_ROWS);
     }
-    y = y * SCALE + residual_of(t, n);
+    y = y * SCALE + residual_at(t, n);
     if (SOFTCAP > 0.0) {
-        y = SOFTCAP * tanh_exact(y / max(SOFTCAP, 1e-30));
+        y = SOFTCAP * tanh_safe(y / max(SOFTCAP, 1e-30));
     }
     out[out_base(t) + n] = y;
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from tests.numerics.gpu import run
 from tests.numerics.weights import planes, step
 from tests.reference.linear import random_weight
+
 from tilewright.formats.quant import BY_NAME, QUANT_TYPES
 from tilewright.webgpu.device import Device
 from tilewright.webgpu.kernels import embed, repack

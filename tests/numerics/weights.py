@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
 from tests.numerics.gpu import run
+
 from tilewright.formats.quant import QuantType
 from tilewright.webgpu.device import Device
 from tilewright.webgpu.kernels import repack

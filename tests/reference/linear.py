@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from tests.reference.dequantize import dequantize
+
 from tilewright.formats.quant import QuantType
 
 Floats = NDArray[np.float32]

@@ -71,7 +71,8 @@ def default(structure: ExpertStructure, capabilities: Capabilities) -> Tuning:
 
 def space(structure: ExpertStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first."""
-    return candidates(_roles(structure), _linear(structure), capabilities, tiled=False)
+    found = candidates(_roles(structure), _linear(structure), capabilities, tiled=False)
+    return list(dict.fromkeys([naive(structure), default(structure, capabilities), *found]))
 
 
 def kernel(structure: ExpertStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from ...errors import KernelError
 from ...formats.quant import BY_NAME
 from ..link import Binding, Constant, link
+from .header import activation
 from .kernel import Capabilities, Cost, Kernel, Span, ceil_div, spread
 from .packing import Packing, packing
 
-ACTIVATIONS = (None, "silu", "gelu", "gelu_erf", "relu", "tanh", "sigmoid")
-"""Their place is the constant ACTIVATION of ``shaders/linear/activation.wgsl``."""
-TOKENS_FROM = ("tokens", "outputs", "sequences")
+_TOKENS_FROM = ("tokens", "outputs", "sequences")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def refusal(structure: LinearStructure, capabilities: Capabilities) -> str | Non
 
 def dense_roles(s: LinearStructure) -> Roles:
     """Return what every kernel of the dense ``s`` is linked from."""
-    constants: dict[str, Constant] = {"TOKENS_FROM": TOKENS_FROM.index(s.tokens_from)}
+    constants: dict[str, Constant] = {"TOKENS_FROM": _TOKENS_FROM.index(s.tokens_from)}
     return roles(s, "tokens_dense", constants, (), up_rows=s.rows // 2, pairs=s.tokens)
 
 
@@ -130,7 +129,7 @@ def roles(
         "OUT_START": s.out.start,
         "GATED": s.gated,
         "UP_ROWS": up_rows,
-        "ACTIVATION": ACTIVATIONS.index(s.activation),
+        "ACTIVATION": activation(s.activation),
         "SCALE": s.scale,
         "SOFTCAP": s.softcap,
         **more,
@@ -142,9 +141,9 @@ def roles(
         f"linear/{tokens_role}.wgsl",
         "linear/x_vec4.wgsl" if vector else "linear/x_scalar.wgsl",
         "linear/statistics.wgsl",
-        "linear/activation.wgsl",
+        "lib/activation.wgsl",
         "linear/bias.wgsl" if s.bias else "linear/bias_none.wgsl",
-        "linear/residual.wgsl" if s.residual else "linear/residual_none.wgsl",
+        "lib/residual.wgsl" if s.residual else "lib/residual_none.wgsl",
         "linear/epilogue.wgsl",
     ]
     constants["NORM_EPSILON"] = s.norm_epsilon

@@ -89,8 +89,9 @@ _TILES = (
 
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
-    """Return the candidates worth timing, naive first."""
-    found: list[Tuning] = [DirectTuning(64, 1), DirectTuning(64, 4), DirectTuning(32, 4)]
+    """Return the candidates worth timing, naive first, then the default."""
+    found = [naive(structure), default(structure, capabilities)]
+    found += [DirectTuning(64, 4), DirectTuning(32, 4)]
     for tile in _TILES:
         if tile.threads > capabilities.max_invocations:
             continue
@@ -101,7 +102,7 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
         if capabilities.software and tile.threads > 128:
             continue
         found.append(tile)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:

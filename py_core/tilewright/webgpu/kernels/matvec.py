@@ -71,8 +71,9 @@ def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
 
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
-    """Return the candidates worth timing, naive first."""
-    return candidates(dense_roles(structure), structure, capabilities)
+    """Return the candidates worth timing, naive first, then the default."""
+    found = candidates(dense_roles(structure), structure, capabilities)
+    return list(dict.fromkeys([naive(structure), default(structure, capabilities), *found]))
 
 
 def candidates(

@@ -1,0 +1,116 @@
+"""Weight times few tokens: every format, every epilogue and prologue, every candidate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.numerics.linear_case import linear_case
+
+from tilewright.formats.quant import QUANT_TYPES
+from tilewright.webgpu.device import Device
+from tilewright.webgpu.kernels import matvec
+from tilewright.webgpu.kernels.kernel import Capabilities, Span
+from tilewright.webgpu.kernels.linear import LinearStructure
+
+NAMES = [quant.name for quant in QUANT_TYPES]
+BLOCK = {quant.name: quant.block for quant in QUANT_TYPES}
+
+
+def plain(name: str, rows: int, tokens: int = 1, columns: int = 0) -> LinearStructure:
+    columns = columns or {1: 75, 32: 96, 256: 512}[BLOCK[name]]
+    return LinearStructure(name, rows, columns, tokens, Span(columns), Span(rows))
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_format(device: Device, name: str) -> None:
+    structure = plain(name, 37)
+    case = await linear_case(device, structure, 1, NAMES.index(name))
+    for tuning in (matvec.naive(structure), matvec.LanesTuning(rows=2)):
+        await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
+EPILOGUES = [
+    replace(plain("Q8_0", 24), bias=True, activation="silu", gated=True),
+    replace(plain("Q8_0", 21, 5), bias=True, residual=Span(40, 7), scale=0.22),
+    replace(plain("Q4_K", 26, 3), activation="gelu", gated=True, residual=Span(13), scale=2.5),
+    replace(plain("F16", 19, 6, 41), activation="gelu_erf", bias=True, tokens_from="outputs"),
+    replace(plain("Q4_0", 33, 2), softcap=1.5, activation="tanh", tokens_from="sequences"),
+    replace(plain("Q4_1", 9, 3), activation="relu", x=Span(200, 100), out=Span(30, 5)),
+    replace(plain("Q4_1", 9, 3), activation="sigmoid", x=Span(201, 99), out=Span(30, 5)),
+]
+NORMS = [
+    replace(plain("Q8_0", 20, 3), norm="rms", norm_epsilon=1e-5),
+    replace(plain("Q4_1", 20, 5), norm="rms", norm_epsilon=1e-6, norm_offset=1.0, bias=True),
+    replace(plain("Q4_0", 20), norm="layer", norm_epsilon=1e-5, norm_bias=True),
+    replace(plain("F32", 20, 2, 43), norm="layer", norm_epsilon=1e-5, norm_bias=True),
+    replace(plain("Q6_K", 20, 4), norm="layer", norm_epsilon=1e-5, norm_weight=False),
+    replace(plain("Q5_K", 30, 2), norm="rms", norm_epsilon=1e-5, gated=True, activation="silu"),
+]
+
+
+@pytest.mark.parametrize("structure", [*EPILOGUES, *NORMS])
+async def test_prologues_and_epilogues(device: Device, structure: LinearStructure) -> None:
+    """With one token less than the capacity; with the naive, the default and other work layouts."""
+    assert matvec.supports(structure, device.capabilities)
+    case = await linear_case(device, structure, max(1, structure.tokens - 1))
+    tunings: list[matvec.Tuning] = [
+        matvec.naive(structure),
+        matvec.DirectTuning(32, 4, shared_statistics=True),
+        matvec.default(structure, device.capabilities),
+        matvec.default(structure, Capabilities()),
+        matvec.LanesTuning(64, 8, 1, 2, 1, "workgroup"),
+    ]
+    for tuning in dict.fromkeys(tunings):
+        await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
+GPU = Capabilities()
+"""The guaranteed limits: what ``space`` gives a device of which nothing is known."""
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        plain("Q4_0", 130, 1, 320),
+        replace(plain("Q8_0", 66, 3), norm="rms", norm_epsilon=1e-5, gated=True, activation="silu"),
+    ],
+)
+async def test_candidates_equal_the_reference(device: Device, structure: LinearStructure) -> None:
+    case = await linear_case(device, structure, structure.tokens)
+    tunings = matvec.space(structure, GPU)
+    assert matvec.naive(structure) in tunings
+    assert matvec.default(structure, GPU) in tunings
+    assert matvec.default(structure, device.capabilities) in matvec.space(
+        structure, device.capabilities
+    )
+    for tuning in tunings[:: 1 if structure.tokens == 1 else 4]:
+        await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
+async def test_shards_write_their_rows(device: Device) -> None:
+    """Two shards of one weight write beside each other into one output."""
+    whole = plain("Q8_0", 40, 2)
+    for rows, start in ((25, 0), (15, 25)):
+        shard = replace(whole, rows=rows, out=Span(40, start))
+        case = await linear_case(device, shard, 2)
+        await case.check(device, matvec.kernel(shard, matvec.naive(shard), device.capabilities))
+
+
+def test_space_is_small_and_fits() -> None:
+    for tokens in (1, 8):
+        for gated in (False, True):
+            structure = replace(plain("Q4_0", 3072, tokens, 576), gated=gated, norm="rms")
+            assert 10 <= len(matvec.space(structure, GPU)) <= 40
+            assert matvec.default(structure, GPU) in matvec.space(structure, GPU)
+
+
+def test_odd_gated_rows_are_refused() -> None:
+    assert not matvec.supports(replace(plain("Q4_0", 33), gated=True), GPU)
+
+
+def test_too_many_bindings_are_refused() -> None:
+    structure = replace(
+        plain("IQ2_S", 32), norm="layer", norm_bias=True, bias=True, residual=Span(32)
+    )
+    assert not matvec.supports(structure, GPU)
