@@ -1,0 +1,57 @@
+"""The corpus as a stream: which kinds of conversation, in which shares, from which seed.
+
+Everything is made by programs in this folder; nothing is read but data/*.txt.  The same seed gives the same corpus.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from .stories import story_chat
+from .talk import arithmetic, small_talk
+from .tool_chats import copy_chat, tool_chat
+from .words import Words
+
+Chat = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+EARLY = {"copy": 0.30, "tools": 0.45, "story": 0.15, "talk": 0.04, "numbers": 0.06}
+LATE = {"copy": 0.02, "tools": 0.62, "story": 0.22, "talk": 0.05, "numbers": 0.09}
+"""Shares of conversations at the start, and from a quarter of the training on."""
+
+
+def shares(progress: float) -> dict[str, float]:
+    """The mixture at a point of the training, progress in [0, 1]."""
+    late = min(1.0, progress / 0.25)
+    return {kind: EARLY[kind] * (1 - late) + LATE[kind] * late for kind in EARLY}
+
+
+def make(words: Words, kind: str) -> Chat:
+    """One conversation of a kind: (messages, tools)."""
+    if kind == "tools":
+        return tool_chat(words)
+    if kind == "copy":
+        return copy_chat(words)
+    if kind == "story":
+        return story_chat(words), []
+    maker = small_talk if kind == "talk" else arithmetic
+    messages: list[dict[str, Any]] = []
+    for _ in range(words.rng.randint(1, 5)):
+        question, answer = maker(words)
+        messages += [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    return messages, []
+
+
+def stream(seed: int, held_out: bool = False, progress: float = 1.0) -> Iterator[tuple[str, Chat]]:
+    """Endless (kind, conversation); ``held_out`` draws from the evaluation's side of every split."""
+    rng = random.Random(seed)
+    words = Words(rng, held_out)
+    mixture = shares(progress)
+    kinds, weights = list(mixture), list(mixture.values())
+    while True:
+        kind = rng.choices(kinds, weights)[0]
+        yield kind, make(words, kind)

@@ -1,0 +1,161 @@
+"""The network: Qwen3's architecture in a few lines of PyTorch.
+
+RMSNorm before attention and before SwiGLU, RMSNorm on each query and key head, rotary positions (NeoX halves),
+grouped key/value heads, tied embedding.  It knows nothing of tokens' meaning, data or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Config:
+    """Shapes; the letters are those of the project: D, H, K, E, F, V, L."""
+
+    vocabulary: int = 2048
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    head_size: int = 64
+    feed_forward: int = 512
+    context: int = 1024
+    rope_base: float = 10000.0
+    epsilon: float = 1e-6
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values, for checkpoints and metadata."""
+        return asdict(self)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, computed in float32."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions on f32[B, N, T, E]; the two halves of a head form the pairs (NeoX order)."""
+    left, right = x.chunk(2, -1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), -1)
+
+
+class Block(nn.Module):
+    """One decoder layer.  Query, key and value are one matrix; so are gate and up."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.c = c
+        self.attention_norm = RMSNorm(c.width, c.epsilon)
+        self.qkv = nn.Linear(c.width, (c.heads + 2 * c.kv_heads) * c.head_size, bias=False)
+        self.query_norm = RMSNorm(c.head_size, c.epsilon)
+        self.key_norm = RMSNorm(c.head_size, c.epsilon)
+        self.output = nn.Linear(c.heads * c.head_size, c.width, bias=False)
+        self.feed_forward_norm = RMSNorm(c.width, c.epsilon)
+        self.gate_up = nn.Linear(c.width, 2 * c.feed_forward, bias=False)
+        self.down = nn.Linear(c.feed_forward, c.width, bias=False)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list[Tensor] | None
+    ) -> Tensor:
+        c = self.c
+        batch, length, _ = x.shape
+        heads = (
+            self.qkv(self.attention_norm(x)).view(batch, length, -1, c.head_size).transpose(1, 2)
+        )
+        query, key, value = heads.split((c.heads, c.kv_heads, c.kv_heads), 1)
+        query = (rotate(self.query_norm(query), cos, sin) * c.head_size**-0.5).to(value.dtype)
+        key = rotate(self.key_norm(key), cos, sin).to(value.dtype)
+        if cache is not None:
+            if cache:
+                key, value = torch.cat((cache[0], key), 2), torch.cat((cache[1], value), 2)
+            cache[:] = [key, value]
+        # Written out because PyTorch's flash kernel takes twice as long on a CPU at these lengths.
+        groups = c.heads // c.kv_heads
+        query = query.reshape(batch, c.kv_heads, groups * length, c.head_size)
+        scores = (query @ key.transpose(-1, -2)).view(batch, c.kv_heads, groups, length, -1)
+        with torch.autocast(x.device.type, enabled=False):
+            weights = torch.softmax(scores + mask.to(scores.dtype), -1)
+        mixed = weights.view(batch, c.kv_heads, groups * length, -1) @ value
+        mixed = (
+            mixed.view(batch, c.heads, length, c.head_size)
+            .transpose(1, 2)
+            .reshape(batch, length, -1)
+        )
+        x = x + self.output(mixed)
+        gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * up)
+
+
+class Model(nn.Module):
+    """Token ids to hidden states; :meth:`logits` turns the wanted ones into scores."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, config.epsilon)
+        for name, weight in self.named_parameters():
+            if weight.dim() == 2:
+                depth = (
+                    (2 * config.layers) ** -0.5
+                    if name.endswith(("output.weight", "down.weight"))
+                    else 1.0
+                )
+                nn.init.normal_(
+                    weight,
+                    std=0.02 if "embedding" in name else depth * weight.shape[1] ** -0.5 * 0.7,
+                )
+
+    def forward(self, ids: Tensor, caches: list[list[Tensor]] | None = None) -> Tensor:
+        """i64[B, T] -> f32[B, T, D]; with caches, positions go on after what they hold."""
+        c = self.config
+        past = caches[0][0].shape[2] if caches and caches[0] else 0
+        length = ids.shape[1]
+        positions = torch.arange(past, past + length, device=ids.device, dtype=torch.float32)
+        rates = c.rope_base ** (
+            -torch.arange(0, c.head_size, 2, device=ids.device, dtype=torch.float32) / c.head_size
+        )
+        angles = torch.outer(positions, rates)
+        seen = torch.arange(past + length, device=ids.device)[None, :] <= positions[:, None]
+        mask = torch.zeros(length, past + length, device=ids.device).masked_fill(
+            ~seen, float("-inf")
+        )
+        x = self.embedding(ids)
+        for index, block in enumerate(self.blocks):
+            x = block(
+                x, angles.cos(), angles.sin(), mask, caches[index] if caches is not None else None
+            )
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """f32[..., D] -> [..., V] with the tied embedding."""
+        return F.linear(hidden, self.embedding.weight)
+
+    @torch.no_grad()
+    def generate(self, prompt: list[int], stop: set[int], limit: int) -> list[int]:
+        """Greedy continuation of one prompt, without the stop token."""
+        caches: list[list[Tensor]] = [[] for _ in self.blocks]
+        device = self.embedding.weight.device
+        ids = torch.tensor([prompt], device=device)
+        out: list[int] = []
+        while len(out) < limit:
+            chosen = int(self.logits(self(ids, caches)[0, -1]).argmax())
+            if chosen in stop:
+                break
+            out.append(chosen)
+            ids = torch.tensor([[chosen]], device=device)
+        return out

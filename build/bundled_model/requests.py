@@ -1,0 +1,377 @@
+"""Function calling: tools, requests and the right call, from intents.txt and by composition.
+
+Two sources of tools.  *Intents* are everyday functions with phrasings written by hand.  *Composed* tools
+are a verb and a noun with random parameters: hundreds of thousands of them, so that the only way to be
+right is to read the schema and copy from the request.  Both keep their held-out side apart.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from .values import Value, draw
+from .words import DATA, Words, is_held_out, pools
+
+NO_TOOL = "None of my tools can do that."
+
+SYNONYMS = {
+    "start": ("begin", "launch"), "stop": ("end", "halt"), "create": ("make", "add"), "delete": ("remove", "erase"),
+    "show": ("display", "view"), "move": ("shift", "bring"), "print": ("put on paper",), "check": ("look at", "examine"),
+    "repair": ("fix", "mend"), "clean": ("wash", "wipe"), "buy": ("get", "purchase"), "book": ("reserve",),
+    "order": ("request",), "share": ("send around",), "test": ("try out", "try"), "update": ("refresh", "renew"),
+    "find": ("look for",), "lift": ("raise",), "save": ("keep", "store"), "track": ("follow",), "cancel": ("call off",),
+    "approve": ("accept",), "reject": ("turn down", "refuse"), "paint": ("color",), "spin": ("turn around",),
+    "measure": ("take the size of",), "pack": ("wrap up",), "ship": ("send off", "dispatch"), "pause": ("hold",),
+}  # fmt: skip
+
+_STATEMENT_WORDS = frozenset(
+    "what how i is are do will any my the we current latest at who which there our does it robot volume font shopping"
+    " weather table alarm note new wifi wireless elevator brightness".split()
+)
+_PREFIXES = (
+    "please ",
+    "can you ",
+    "could you ",
+    "hey, ",
+    "would you ",
+    "I want you to ",
+    "please can you ",
+    "now ",
+)
+_HELD_PREFIXES = ("kindly ", "would you please ", "I need you to ")
+_SUFFIXES = (" please", " for me", " now", ", thanks", " right away")
+
+
+@dataclass
+class Param:
+    """A parameter of an intent: its possible names, the kind of its values, whether it may be absent."""
+
+    key: str
+    names: list[str]
+    held_names: list[str]
+    kind: str
+    optional: bool
+
+
+@dataclass
+class Intent:
+    """One block of intents.txt."""
+
+    key: str
+    family: str
+    novel: bool
+    names: list[str] = field(default_factory=list)
+    held_names: list[str] = field(default_factory=list)
+    about: list[str] = field(default_factory=list)
+    held_about: list[str] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    ask: list[str] = field(default_factory=list)
+    held_ask: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Drawn:
+    """A tool as it stands in a schema, and one request for it with the arguments of the right call."""
+
+    tool: dict[str, Any]
+    request: str
+    arguments: dict[str, Any]
+    family: str
+    again: Callable[[], Drawn]
+    """Another request for the same tool."""
+
+
+def _split(text: str, separator: str | None) -> tuple[list[str], list[str]]:
+    known, _, held = text.partition("!")
+    return (
+        [part.strip() for part in known.split(separator) if part.strip()],
+        [part.strip() for part in held.split(separator) if part.strip()],
+    )
+
+
+@cache
+def intents() -> tuple[Intent, ...]:
+    """All intents of intents.txt; ``novel`` ones belong to the evaluation as a whole."""
+    found: list[Intent] = []
+    for line in (DATA / "intents.txt").read_text(encoding="utf-8").splitlines():
+        word, _, rest = line.partition(" ")
+        if word in ("intent", "novel"):
+            key, family = rest.split()
+            found.append(Intent(key, family, word == "novel"))
+        elif word == "names":
+            found[-1].names, found[-1].held_names = _split(rest, None)
+        elif word == "about":
+            found[-1].about, found[-1].held_about = _split(rest, "/")
+        elif word in ("param", "param?"):
+            names, _, kind = rest.partition("=")
+            key, _, names = names.strip().partition(" ")
+            known, held = _split(names, "/")
+            found[-1].params.append(Param(key, known, held, kind.strip(), word == "param?"))
+        elif word == "ask":
+            found[-1].ask.append(rest)
+        elif word == "held":
+            found[-1].held_ask.append(rest)
+    return tuple(found)
+
+
+def function_schema(
+    name: str, description: str, params: list[tuple[str, Value, bool]]
+) -> dict[str, Any]:
+    """An OpenAI tool object from (parameter name, example value, required)."""
+    properties: dict[str, Any] = {}
+    for key, value, _ in params:
+        properties[key] = {"type": value.type} | ({"enum": list(value.enum)} if value.enum else {})
+    function: dict[str, Any] = {"name": name}
+    if description:
+        function["description"] = description
+    function["parameters"] = {
+        "type": "object",
+        "properties": properties,
+        "required": [key for key, _, required in params if required],
+    }
+    return {"type": "function", "function": function}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def _choose(rng: random.Random, known: list[str], held: list[str], held_out: bool) -> str:
+    return rng.choice(held if held_out and held else known)
+
+
+def dress(words: Words, template: str, request: str) -> str:
+    """Politeness, capital letter and final mark around a bare request."""
+    rng = words.rng
+    first = re.split(r"[ ,:]", template, maxsplit=1)[0].lower()
+    imperative = first not in _STATEMENT_WORDS and not template.startswith(("{", "["))
+    question = first in ("what", "how", "is", "are", "do", "will", "any", "which", "who", "does")
+    if (
+        imperative
+        and not request.lower().startswith(("please", "let", "could"))
+        and rng.random() < 0.45
+    ):
+        prefix = rng.choice(_HELD_PREFIXES if words.held_out and rng.random() < 0.5 else _PREFIXES)
+        request = prefix + request
+        question = prefix.startswith(("can", "could", "would", "please can"))
+    elif imperative and rng.random() < 0.15:
+        request += rng.choice(_SUFFIXES)
+    if rng.random() < 0.65 and not template.startswith(("{", "[")):
+        request = request[0].upper() + request[1:]
+    ending = rng.random()
+    if question:
+        return request + ("?" if ending < 0.85 else "")
+    return request + ("." if ending < 0.5 else "!" if ending < 0.55 else "")
+
+
+def _redraw(words: Words, kind: str, old: Value) -> Value:
+    """Another value that the same schema allows."""
+    value = draw(words, kind)
+    if old.enum and value.value not in old.enum:
+        chosen = words.rng.choice(old.enum)
+        value = Value(chosen, chosen, old.type)
+    return Value(value.spoken, value.value, old.type, old.enum)
+
+
+@dataclass
+class Slot:
+    """A parameter as it stands in one schema, with the value drawn last."""
+
+    param: Param
+    name: str
+    value: Value
+
+
+def draw_intent(words: Words, intent: Intent) -> Drawn:
+    """A tool of this intent with fresh names, and a request for it."""
+    rng, held_out = words.rng, words.held_out
+    slots: list[Slot] = []
+    for param in intent.params:
+        if param.optional and rng.random() < 0.4:
+            continue
+        name = _choose(rng, param.names, param.held_names, held_out and rng.random() < 0.3)
+        if any(name == slot.name for slot in slots):
+            name = param.key
+        slots.append(Slot(param, name, draw(words, param.kind)))
+    if rng.random() < 0.2:
+        rng.shuffle(slots)
+    name = _choose(rng, intent.names, intent.held_names, held_out and rng.random() < 0.5)
+    if rng.random() < 0.08:
+        name = _camel(name)
+    about = _choose(rng, intent.about, intent.held_about, held_out and rng.random() < 0.5)
+    if rng.random() < 0.15:
+        about = ""
+    tool = function_schema(name, about, [(s.name, s.value, not s.param.optional) for s in slots])
+    return _ask_intent(words, intent, tool, slots)
+
+
+def _ask_intent(words: Words, intent: Intent, tool: dict[str, Any], slots: list[Slot]) -> Drawn:
+    """A request for a tool with this schema, with new values."""
+    rng = words.rng
+    template = _choose(rng, intent.ask, intent.held_ask, words.held_out)
+    by_key: dict[str, tuple[Value, bool]] = {}
+    for slot in slots:
+        slot.value = _redraw(words, slot.param.kind, slot.value)
+        for _ in range(20):
+            if all(slot.value.value != value.value for value, _ in by_key.values()):
+                break
+            slot.value = _redraw(words, slot.param.kind, slot.value)
+        said = not slot.param.optional or ("[" in template and rng.random() < 0.6)
+        by_key[slot.param.key] = slot.value, said
+
+    def optional_part(match: re.Match[str]) -> str:
+        keys = re.findall(r"\{(\w+)", match[1])
+        return match[1] if all(key in by_key and by_key[key][1] for key in keys) else ""
+
+    def spoken(match: re.Match[str]) -> str:
+        value = by_key[match[1]][0]
+        if match[2] is None:
+            return value.spoken
+        yes, no = match[2].split("/")
+        return yes if value.value else no
+
+    request = re.sub(r"\[(.*?)\]", optional_part, template)
+    request = re.sub(r"\{(\w+)(?::([^}]*))?\}", spoken, request)
+    arguments = {slot.name: slot.value.value for slot in slots if by_key[slot.param.key][1]}
+    return Drawn(
+        tool, dress(words, template, request), arguments, intent.family,
+        lambda: _ask_intent(words, intent, tool, slots),
+    )  # fmt: skip
+
+
+_COMPOSED_KINDS = (
+    "anyname",
+    "person",
+    "city",
+    "color",
+    "word",
+    "code",
+    "filename",
+    "item",
+    "adjective",
+)
+
+
+def _composed_value(words: Words, kind: str) -> Value:
+    if kind == "code":
+        text = words.letters()
+        return Value(text, text, "string")
+    value = draw(words, kind)
+    return Value(value.spoken, value.value, value.type)
+
+
+def _composed_params(words: Words) -> dict[str, tuple[str, Value]]:
+    """Zero to three parameters: name -> (kind, value)."""
+    rng = words.rng
+    params: dict[str, tuple[str, Value]] = {}
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3))):
+        if rng.random() < 0.4:
+            name, kind = (
+                words.pick("toolparam_int"),
+                rng.choice(("hundred", "small", "percent", "number")),
+            )
+        else:
+            name = words.pick("toolparam_string") if rng.random() < 0.85 else words.invented()
+            kind = rng.choice(_COMPOSED_KINDS)
+        params[name] = kind, _composed_value(words, kind)
+    return params
+
+
+def draw_composed(words: Words, verb: str | None = None, noun: str | None = None) -> Drawn:
+    """A tool made of a verb and a noun (or of invented words) with zero to three random parameters."""
+    rng = words.rng
+    invented = verb is None and noun is None and rng.random() < 0.2
+    while True:
+        chosen_verb = verb or (words.invented() if invented else rng.choice(pools()["toolverb"]))
+        chosen_noun = noun or (words.invented() if invented else rng.choice(pools()["toolnoun"]))
+        if (verb and noun) or is_held_out(f"{chosen_verb} {chosen_noun}") == words.held_out:
+            break
+    name = f"{chosen_verb}_{chosen_noun}"
+    if rng.random() < 0.1:
+        name = _camel(name)
+    elif rng.random() < 0.08:
+        name = f"{chosen_noun}_{chosen_verb}"
+    params = _composed_params(words)
+    about = "" if rng.random() < 0.3 else _articles(rng.choice(
+        (f"{chosen_verb.capitalize()} the {chosen_noun}.", f"{chosen_verb.capitalize()} a {chosen_noun}.",
+         f"Use this to {chosen_verb} the {chosen_noun}.")
+    ))  # fmt: skip
+    tool = function_schema(name, about, [(key, value, True) for key, (_, value) in params.items()])
+    return _ask_composed(words, tool, chosen_verb, chosen_noun, params)
+
+
+def _ask_composed(
+    words: Words, tool: dict[str, Any], verb: str, noun: str, params: dict[str, tuple[str, Value]]
+) -> Drawn:
+    """A request for a composed tool, with new values."""
+    rng = words.rng
+    name = tool["function"]["name"]
+    values: dict[str, Value] = {}
+    for key, (kind, _) in params.items():
+        values[key] = _composed_value(words, kind)
+        while any(values[key].value == values[other].value for other in values if other != key):
+            values[key] = _composed_value(words, kind)
+    spoken_verb = verb
+    if verb in SYNONYMS and rng.random() < 0.3:
+        spoken_verb = rng.choice(SYNONYMS[verb])
+    request = _composed_request(words, spoken_verb, noun, name, list(values.items()))
+    arguments = {key: value.value for key, value in values.items()}
+    return Drawn(
+        tool, request, arguments, name, lambda: _ask_composed(words, tool, verb, noun, params)
+    )
+
+
+def _articles(text: str) -> str:
+    return re.sub(r"\b([Aa]) (?=[aeio])", r"\1n ", text)
+
+
+def _composed_request(
+    words: Words, verb: str, noun: str, name: str, params: list[tuple[str, Value]]
+) -> str:
+    rng = words.rng
+    said = [(key.replace("_", " "), value.spoken) for key, value in params]
+    if rng.random() < 0.2:
+        rng.shuffle(said)
+    article = rng.choice(("the", "the", "a", "my", "this"))
+    style = rng.random()
+    if style < 0.12:
+        pairs = ", ".join(
+            f"{key} {rng.choice(('=', 'is', ''))} {value}".replace("  ", " ") for key, value in said
+        )
+        joiner = rng.choice((": ", " with ")) if said else ""
+        return dress(words, "use", f"{rng.choice(('use', 'call', 'run'))} {name}{joiner}{pairs}")
+    if style < 0.2 and said:
+        pairs = " and ".join(f"the {key} should be {value}" for key, value in said)
+        return dress(words, "do", f"{verb} {article} {noun}; {pairs}").rstrip("?")
+    forms = {
+        "plain": lambda key, value: f"{key} {value}",
+        "with": lambda key, value: f"with {key} {value}",
+        "with the": lambda key, value: f"with the {key} {value}",
+        "set": lambda key, value: f"with {key} set to {value}",
+        "a": lambda key, value: f"at a {key} of {value}",
+        "using": lambda key, value: f"using {value} as the {key}",
+    }
+    held_forms = {
+        "where": lambda key, value: f"where the {key} is {value}",
+        "whose": lambda key, value: f"whose {key} is {value}",
+        "for": lambda key, value: f"for {key} {value}",
+    }
+    use_held = words.held_out and rng.random() < 0.5
+    parts = []
+    for index, (key, value) in enumerate(said):
+        form = rng.choice(list((held_forms if use_held else forms).values()))
+        parts.append(
+            form(key, value) if index == 0 else rng.choice((" and ", ", ")) + form(key, value)
+        )
+    tail = "".join(parts)
+    start = "I want to " if rng.random() < 0.15 else ""
+    template = "I want" if start else "x"
+    return dress(
+        words, template, _articles(f"{start}{verb} {article} {noun}{' ' + tail if tail else ''}")
+    )

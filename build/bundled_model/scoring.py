@@ -1,0 +1,82 @@
+"""Held-out scores that need no generation: loss by kind, and exact answers.
+
+Greedy decoding gives exactly the expected answer if and only if, with that answer as input, every next token is the
+most probable one.  So one forward pass per conversation counts exact calls.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from .batches import IGNORED, collate
+from .chat_format import encode_chat
+from .corpus import make
+from .tokenizer import Tokenizer
+from .tool_chats import tool_chat
+from .words import Words
+
+Row = tuple[str, list[int], list[bool]]
+EVALUATION_SEED = 20_261_121
+
+
+def held_out_chats(tokenizer: Tokenizer, amount: int) -> list[Row]:
+    """Conversations of the evaluation's side of the split: (kind, ids, learn)."""
+    words = Words(random.Random(EVALUATION_SEED), held_out=True)
+    seen = Words(random.Random(EVALUATION_SEED + 1), held_out=False)
+    rows: list[Row] = []
+    for _ in range(amount):
+        rows.append(("tools", *encode_chat(tokenizer, *tool_chat(words, turns=2))))
+        rows.append(("tools_known", *encode_chat(tokenizer, *tool_chat(seen, turns=2))))
+    for _ in range(amount // 4):
+        rows.append(("novel_tools", *encode_chat(tokenizer, *tool_chat(words, novel=True))))
+        for kind in ("story", "talk", "numbers"):
+            rows.append((kind, *encode_chat(tokenizer, *make(words, kind))))
+    return rows
+
+
+@torch.no_grad()
+def score(
+    model: Any, rows: list[Row], device: torch.device, exact_arithmetic: bool = False
+) -> dict[str, dict[str, float]]:
+    """By kind: loss per learned token, and the share of exact answers.
+
+    ``exact_arithmetic`` computes in f32 instead of bf16.
+    """
+    order = sorted(rows, key=lambda row: len(row[1]))
+    losses: defaultdict[str, list[float]] = defaultdict(list)
+    exact: defaultdict[str, list[bool]] = defaultdict(list)
+    for first in range(0, len(order), 24):
+        group = order[first : first + 24]
+        inputs, targets = collate([(ids, learn) for _, ids, learn in group])
+        inputs, targets = inputs.to(device), targets.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=not exact_arithmetic):
+            logits = model.logits(model(inputs)).float()
+        loss = F.cross_entropy(
+            logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+        )
+        right = (logits.argmax(-1) == targets) | (targets == IGNORED)
+        for index, (kind, _, _) in enumerate(group):
+            wanted = targets[index] != IGNORED
+            losses[kind] += loss[index][wanted].tolist()
+            for begin, end in _answers(wanted.tolist()):
+                exact[kind].append(bool(right[index, begin:end].all()))
+    return {kind: {"loss": round(sum(losses[kind]) / len(losses[kind]), 4),
+                   "exact": round(sum(exact[kind]) / len(exact[kind]), 4)} for kind in sorted(losses)}  # fmt: skip
+
+
+def _answers(wanted: list[bool]) -> list[tuple[int, int]]:
+    """The (begin, end) of each run of learned positions: one answer of the assistant."""
+    runs: list[tuple[int, int]] = []
+    begin = None
+    for position, flag in enumerate([*wanted, False]):
+        if flag and begin is None:
+            begin = position
+        elif not flag and begin is not None:
+            runs.append((begin, position))
+            begin = None
+    return runs

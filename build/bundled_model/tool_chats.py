@@ -1,0 +1,171 @@
+"""Conversations with tools: a toolbox, several requests, calls, results, and requests no tool fits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .requests import NO_TOOL, Drawn, draw_composed, draw_intent, intents
+from .talk import small_talk
+from .words import Words, pools
+
+Message = dict[str, Any]
+
+SYSTEM_PROMPTS = (
+    "",
+    "",
+    "You are a helpful assistant.",
+    "You call functions.",
+    "Use the tools.",
+    "Be brief.",
+)
+
+
+def _fresh(words: Words, novel: bool = False) -> Drawn:
+    """A tool with a request: an intent, a composed tool, or (evaluation only) a novel intent."""
+    if words.rng.random() < 0.45 and not novel:
+        return draw_composed(words)
+    return draw_intent(words, words.rng.choice([i for i in intents() if i.novel == novel]))
+
+
+def _near_miss(words: Words, drawn: Drawn) -> Drawn | None:
+    """A composed tool that shares the verb or the noun with ``drawn``, so that both must be read."""
+    parts = drawn.tool["function"]["name"].split("_")
+    if len(parts) != 2 or drawn.family != drawn.tool["function"]["name"]:
+        return None
+    verb, noun = parts
+    if verb not in pools()["toolverb"] or noun not in pools()["toolnoun"]:
+        return None
+    if words.rng.random() < 0.5:
+        return draw_composed(words, verb=verb, noun=words.rng.choice(pools()["toolnoun"]))
+    return draw_composed(words, verb=words.rng.choice(pools()["toolverb"]), noun=noun)
+
+
+def _name(drawn: Drawn) -> str:
+    return str(drawn.tool["function"]["name"])
+
+
+def toolbox(words: Words, size: int, novel: bool = False) -> list[Drawn]:
+    """``size`` tools with different names and of different families."""
+    box: list[Drawn] = []
+    while len(box) < size:
+        drawn = _fresh(words, novel and not box)
+        if box and words.rng.random() < 0.3:
+            drawn = _near_miss(words, words.rng.choice(box)) or drawn
+        taken = {_name(other) for other in box} | {other.family for other in box}
+        if _name(drawn) not in taken and drawn.family not in taken:
+            box.append(drawn)
+    return box
+
+
+def call_message(drawn: Drawn) -> Message:
+    """The assistant's call of this tool, in the OpenAI form."""
+    function = {"name": _name(drawn), "arguments": drawn.arguments}
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": function}],
+    }
+
+
+def _result(words: Words) -> tuple[str, str]:
+    """(what a tool answers, what the assistant says then)."""
+    rng = words.rng
+    form = rng.random()
+    if form < 0.4:
+        return rng.choice(("ok", "done", '{"ok": true}', '{"status": "ok"}', "true")), "Done."
+    if form < 0.5:
+        reason = rng.choice(
+            ("no network", "not found", "timeout", "busy", "not allowed", words.invented())
+        )
+        return json.dumps({"error": reason}), f"That did not work: {reason}."
+    pairs: dict[str, Any] = {}
+    for _ in range(rng.choice((1, 1, 2))):
+        key = rng.choice((*pools()["toolparam_int"], "result", "answer", "sky", "state"))
+        pairs[key] = rng.choice(
+            (rng.randint(0, 200), words.pick("adjective"), words.pick("color"), words.invented())
+        )
+    said = " and ".join(f"the {key} is {value}" for key, value in pairs.items())
+    return json.dumps(pairs), said[0].upper() + said[1:] + "."
+
+
+def tool_chat(
+    words: Words, novel: bool = False, turns: int | None = None
+) -> tuple[list[Message], list[dict[str, Any]]]:
+    """One conversation over a toolbox of one to four tools.
+
+    Returns (messages, tools).  Roughly one request in seven fits no tool.
+    """
+    rng = words.rng
+    size = rng.choice((1, 2, 3, 3, 4, 4))
+    box = toolbox(words, size, novel)
+    tools = [drawn.tool for drawn in box]
+    order = list(range(size))
+    rng.shuffle(order)
+    tools = [tools[index] for index in order]
+    messages: list[Message] = []
+    system = rng.choice(SYSTEM_PROMPTS)
+    if system:
+        messages.append({"role": "system", "content": system})
+    for _ in range(turns or rng.choice((1, 2, 3, 4))):
+        drawn = (box[0] if novel else rng.choice(box)).again()
+        if not novel and rng.random() < 0.16:
+            messages += _misfit(words, box)
+            continue
+        messages += [{"role": "user", "content": drawn.request}, call_message(drawn)]
+        if rng.random() < 0.15 and turns is None:
+            answer, comment = _result(words)
+            messages += [
+                {"role": "tool", "content": answer},
+                {"role": "assistant", "content": comment},
+            ]
+    return messages, tools
+
+
+def _misfit(words: Words, box: list[Drawn]) -> list[Message]:
+    """A request that none of these tools fits, or a little talk among the calls."""
+    if words.rng.random() < 0.2:
+        question, answer = small_talk(words)
+        return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    families = {drawn.family for drawn in box} | {_name(drawn) for drawn in box}
+    while True:
+        other = _near_miss(words, words.rng.choice(box)) if words.rng.random() < 0.4 else None
+        other = other or _fresh(words)
+        if other.family not in families and _name(other) not in families:
+            return [
+                {"role": "user", "content": other.request},
+                {"role": "assistant", "content": NO_TOOL},
+            ]
+
+
+def copy_chat(words: Words) -> tuple[list[Message], list[dict[str, Any]]]:
+    """Copying in its purest form, for the first part of training: repeat, and set one field of many."""
+    rng = words.rng
+    messages: list[Message] = []
+    for _ in range(rng.randint(2, 4)):
+        form = rng.random()
+        if form < 0.5:
+            parts = [
+                rng.choice((words.invented, words.letters, lambda: words.invented(True), lambda: words.person()[0],
+                            lambda: str(rng.randint(0, 9999)), lambda: words.pick("task")))()
+                for _ in range(rng.randint(1, 5))
+            ]  # fmt: skip
+            text = " ".join(parts)
+            question = rng.choice(
+                ("Repeat: {}", "Say {}", 'Please say "{}".', "Write {}", "Copy this: {}")
+            ).format(text)
+            messages += [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": text},
+            ]
+            continue
+        pairs = {words.invented(): rng.choice((words.invented, words.letters, lambda: str(rng.randint(0, 999))))()
+                 for _ in range(rng.randint(2, 5))}  # fmt: skip
+        key = rng.choice(list(pairs))
+        listing = ", ".join(f"{k} is {v}" for k, v in pairs.items())
+        question = f"{listing}. What is {key}?"
+        messages += [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": pairs[key]},
+        ]
+    return messages, []
