@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from .fuse_attention import prepare, stack_qkv
 from .ops import (
@@ -27,6 +28,7 @@ from .ops import (
     Value,
     Weight,
 )
+from .outputs import take_no_outputs, take_outputs_early
 from .rewrite import Rewriter
 from .stacking import is_plain, names_of, stack, stackable, stacked
 
@@ -47,6 +49,9 @@ class FusionPlan:
     """Norms into the Linears that read them."""
     prepare: bool = True
     """Head norms, rotation and cache write of a layer into QkvPrepare."""
+    outputs: Literal["late", "early", "all"] = "late"
+    """Where rows are taken whose logits are wanted: before the output norm, right after the last
+    attention (for prompts), or nowhere because all tokens of the step are, in order (decode)."""
 
 
 def fuse(
@@ -70,6 +75,10 @@ def fuse(
         (plan.norm, _norm),
         (plan.prepare, prepare),
     )
+    if plan.outputs == "early":
+        graph = take_outputs_early(graph)
+    elif plan.outputs == "all":
+        graph = take_no_outputs(graph)
     ops: tuple[Op, ...] = graph.ops
     for wanted, rewrite in passes:
         if wanted:

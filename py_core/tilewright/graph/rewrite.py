@@ -64,11 +64,12 @@ class Rewriter:
         for old in self.ops:
             new = replaced.get(id(old), old)
             if new is not None:
-                found.append(_substituted(new, values or {}))
+                found.append(substituted(new, values or {}))
         return tuple(found)
 
 
-def _substituted(op: Op, values: Mapping[Value, Value]) -> Op:
+def substituted(op: Op, values: Mapping[Value, Value]) -> Op:
+    """Return ``op`` with inputs and outputs replaced; views become views of what replaces them."""
     changes = {}
     for field in fields(op):
         value = getattr(op, field.name)

@@ -24,6 +24,8 @@ from tilewright.graph.ops import (
     Linear,
     Op,
     QkvPrepare,
+    Rows,
+    TakeOutputs,
 )
 
 PLANS = [FusionPlan(*flags) for flags in itertools.product([True, False], repeat=6)]
@@ -80,7 +82,7 @@ async def test_every_plan_equals_plain(name: str) -> None:
 
 async def test_no_fusion_is_the_identity() -> None:
     model = await load_model(FOLDER / "qwen2moe.gguf")
-    plan = FusionPlan(*[False] * len(fields(FusionPlan)))
+    plan = FusionPlan(*[False] * 6)
     assert fuse(model.graph, plan) == model.graph
 
 
@@ -143,6 +145,31 @@ async def test_a_missing_bias_prevents_stacking() -> None:
     assert ("blk.0.attn_q.weight", "blk.0.attn_k.weight") in weights
     wanted = Interpreter(plain, model.tensors).run(IDS)
     assert_same(Interpreter(fused, model.tensors).run(IDS), wanted)
+
+
+DECODERS = [name for name in NAMES if "bert" not in name]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+async def test_outputs_taken_early(name: str) -> None:
+    """The rows that are wanted, in any order and repeated, at less work in the last layer."""
+    model = await load_model(FOLDER / f"{name}.gguf")
+    wanted = Interpreter(model.graph, model.tensors).run(IDS, outputs=[5, 23, 0, 5])
+    for plan in (FusionPlan(outputs="early"), FusionPlan(*[False] * 6, outputs="early")):
+        graph = fuse(model.graph, plan)
+        assert_same(Interpreter(graph, model.tensors).run(IDS, outputs=[5, 23, 0, 5]), wanted)
+        last = max(i for i, op in enumerate(graph.ops) if isinstance(op, Attention))
+        after = [op for op in graph.ops[last + 1 :] if not isinstance(op, TakeOutputs)]
+        assert all(value.rows is Rows.OUTPUTS for op in after for value in op.outputs())
+
+
+@pytest.mark.parametrize("name", DECODERS)
+async def test_no_outputs_taken_where_all_are(name: str) -> None:
+    model = await load_model(FOLDER / f"{name}.gguf")
+    wanted = Interpreter(model.graph, model.tensors).run(IDS)
+    graph = fuse(model.graph, FusionPlan(outputs="all"))
+    assert not any(isinstance(op, TakeOutputs) for op in graph.ops)
+    assert_same(Interpreter(graph, model.tensors).run(IDS), wanted)
 
 
 async def test_what_is_not_accepted_is_not_fused() -> None:

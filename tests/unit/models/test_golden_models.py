@@ -131,6 +131,19 @@ async def test_pooling_keeps_sequences_apart() -> None:
     np.testing.assert_allclose(result.pooled[0], alone[0], atol=1e-6)
 
 
+async def test_a_decoder_that_pools_gives_embeddings_and_logits() -> None:
+    model, answer = await load_model(FOLDER / "qwen3.gguf"), expected("qwen3")
+    metadata = {**model.model_file.metadata, "qwen3.pooling_type": 3}
+    graph = build_graph(replace(model.model_file, metadata=metadata), context_length=CONTEXT)
+    result = Interpreter(graph, model.tensors).run(answer["ids"].tolist())
+    assert result.hidden is not None
+    assert result.pooled is not None
+    np.testing.assert_array_equal(result.pooled[0], result.hidden[-1])
+    np.testing.assert_allclose(result.logits, answer["logits"], atol=1e-6)
+    output = model.tensors["output.weight"].astype(np.float64)
+    np.testing.assert_allclose(result.hidden @ output.T, answer["logits"], atol=1e-6)
+
+
 async def test_the_context_length_chooses_rope_factors() -> None:
     short = await load_model(FOLDER / "phi3-partial.gguf", context_length=100)
     long = await load_model(FOLDER / "phi3-partial.gguf", context_length=101)
