@@ -255,7 +255,7 @@ export async function streamInto(
     sinceWait += piece.length;
     if (sinceWait >= UPLOAD_WINDOW) {
       sinceWait = 0;
-      await nudged(device, device.queue.onSubmittedWorkDone());
+      await workDone(device);
     }
   }
   if (carried > 0) {
@@ -280,21 +280,42 @@ export function writeFromPython(
   }
 }
 
-/** Create a pipeline; on failure the error says what the shader compiler found, and where. */
+/** Map a range of a buffer. */
+export function mapBuffer(
+  device: GPUDevice,
+  buffer: GPUBuffer,
+  mode: number,
+  offset: number,
+  bytes: number,
+): Promise<undefined> {
+  return nudged(device, buffer.mapAsync(mode, offset, bytes));
+}
+
+/** Wait for all that was submitted so far. */
+export function workDone(device: GPUDevice): Promise<undefined> {
+  return nudged(device, device.queue.onSubmittedWorkDone());
+}
+
+/**
+ * Create a pipeline; on failure the error says what the shader compiler found, and where.
+ *
+ * The shader is compiled once more within an error scope to learn that, text and lines included.
+ */
 export async function createPipeline(
   device: GPUDevice,
   descriptor: GPUComputePipelineDescriptor,
-  module: GPUShaderModule,
+  code: string | undefined,
 ): Promise<GPUComputePipeline> {
   try {
     return await device.createComputePipelineAsync(descriptor);
   } catch (error) {
-    const { messages } = await module.getCompilationInfo();
-    const lines = messages
-      .filter((message) => message.type === "error")
-      .map((message) => `${message.lineNum}:${message.linePos} ${message.message}`);
-    if (lines.length === 0 || !(error instanceof GPUPipelineError)) throw error;
-    throw new GPUPipelineError(lines.join("\n"), { reason: error.reason });
+    if (code === undefined || !(error instanceof GPUPipelineError)) throw error;
+    device.pushErrorScope("validation");
+    device.createShaderModule({ code });
+    const found = await device.popErrorScope();
+    if (!found) throw error;
+    // A plain Error: Pyodide 314 never settles its future for a DOMException made by a script.
+    throw Object.assign(new Error(found.message), { reason: error.reason });
   }
 }
 

@@ -143,12 +143,24 @@ class GPUDevice(Edge):
 
         module = compute["module"]
         fields = {"label": label, "layout": layout, "compute": compute}
-        promise = half().createPipeline(self._internal, self._descriptor(fields), module._internal)
+        promise = half().createPipeline(self._internal, self._descriptor(fields), module._code)
 
         def handler(value: Any) -> Any:
             return registry["GPUComputePipeline"](label, value, self)
 
         return BridgePromise("create_compute_pipeline", handler, js_promise=promise)
+
+    def create_shader_module(
+        self, *, label: str = "", code: str, compilation_hints: Sequence[Any] = ()
+    ) -> Any:
+        """Create a shader module; see ``wgpu.GPUDevice.create_shader_module``."""
+        from .backend import registry
+
+        fields = {"label": label, "code": code, "compilation_hints": compilation_hints}
+        internal = self._internal.createShaderModule(self._descriptor(fields))
+        module = registry["GPUShaderModule"](label, internal, self)
+        module._code = code
+        return module
 
     def push_error_scope(self, filter: str) -> None:
         """Start collecting errors of one kind: validation, out-of-memory or internal."""
@@ -201,9 +213,7 @@ class GPUBuffer(Edge):
             self._map_state = "mapped"
             self._mapped_range = (offset, length)
 
-        promise = half().nudged(
-            self._device._internal, self._internal.mapAsync(number, offset, length)
-        )
+        promise = half().mapBuffer(self._device._internal, self._internal, number, offset, length)
         return BridgePromise("map", handler, js_promise=promise)
 
     def _part(self, offset: int | None, size: int | None) -> Any:
@@ -282,7 +292,7 @@ class GPUQueue(Edge):
 
     def on_submitted_work_done_async(self) -> BridgePromise:
         """Resolves when all that was submitted so far is done."""
-        promise = half().nudged(self._device._internal, self._internal.onSubmittedWorkDone())
+        promise = half().workDone(self._device._internal)
         return BridgePromise("on_submitted_work_done", None, js_promise=promise)
 
 
@@ -310,7 +320,9 @@ class GPUCompilationInfo(classes.GPUCompilationInfo):  # type: ignore[misc]
 
 
 class GPUShaderModule(Edge):
-    """Compile messages."""
+    """Compile messages; the source is kept to explain a failing pipeline."""
+
+    _code: str | None = None
 
     def get_compilation_info_async(self) -> BridgePromise:
         """Resolves to the compiler's messages."""

@@ -1,0 +1,112 @@
+"""Runs inside Pyodide under Node: compiles Python files and finds the standard library in use.
+
+Only there is the compiler of the Python that will load the result. Reads and writes folders of
+the host that ``compile_python.mjs`` mounted. Called with a job, returns a report (both JSON):
+``packages`` is a list of [source file, module path, output file, optimization level]; level 2
+drops docstrings, asserts and line numbers.
+"""
+
+import ast
+import importlib
+import importlib.util
+import json
+import sys
+import zipfile
+from importlib._bootstrap_external import _code_to_hash_pyc
+from pathlib import Path
+from types import CodeType
+
+ZIP = f"/lib/python{sys.version_info[0]}{sys.version_info[1]}.zip"
+
+# Imported by the standard library or by Pyodide only when a certain function runs, so importing
+# modules does not show them. The right column is what needs them.
+LAZY = [
+    "_pyodide._future_helper",  # runPython
+    "_strptime",  # datetime.strptime, used by jinja2's strftime helpers of chat templates
+    "asyncio",  # Pyodide's event loop
+    "concurrent.futures.thread",  # asyncio.to_thread in formats.source natively
+    "encodings.ascii",
+    "encodings.cp437",  # names in zip files
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_16_le",
+    "encodings.utf_32",
+    "encodings.utf_8",
+    "encodings.utf_8_sig",
+    "importlib.metadata",  # loadPackage
+    "importlib.resources",
+    "linecache",
+    "pyodide._package_loader",  # loadPackage, unpackArchive
+    "pyodide.code",
+    "pyodide.http",
+    "pyodide.webloop",
+    "shutil",
+    "tarfile",  # shutil.unpack_archive, imported by loadPackage
+    "traceback",
+    "zipfile",
+]
+
+
+def imported_names(source: str) -> set[str]:
+    """Return the absolute modules that a file imports anywhere, functions included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def used_standard_library(sources: list[str]) -> list[str]:
+    """Return the paths within the library's zip of all modules that these files lead to."""
+    for name in sorted(set(LAZY).union(*(imported_names(Path(s).read_text()) for s in sources))):
+        if name.partition(".")[0] in sys.stdlib_module_names | {"pyodide", "_pyodide"}:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                pass  # a name inside a module, or a module of another platform
+    prefix = ZIP + "/"
+    origins = (getattr(m.__spec__, "origin", None) or "" for m in list(sys.modules.values())
+               if getattr(m, "__spec__", None))
+    return sorted({o.removeprefix(prefix) for o in origins if o.startswith(prefix)})
+
+
+def without_lines(code: CodeType) -> CodeType:
+    """Let all instructions of a code object say its first line: line tables compress badly.
+
+    One entry of the location table covers at most 8 code units; kind 13 has a line delta only
+    (CPython, InternalDocs/code_objects.md). Tracebacks then name functions, but not lines.
+    """
+    units = len(code.co_code) // 2
+    table = b"".join(
+        bytes((0x80 | 13 << 3 | min(8, units - at) - 1, 0)) for at in range(0, units, 8)
+    )
+    constants = tuple(
+        without_lines(item) if isinstance(item, CodeType) else item for item in code.co_consts
+    )
+    return code.replace(co_linetable=table, co_consts=constants)
+
+
+def compile_to(source: bytes, name: str, target: Path, optimize: int, lines: bool = True) -> None:
+    """Write the unchecked-hash .pyc of a source."""
+    code = compile(source, name, "exec", dont_inherit=True, optimize=optimize)
+    if not lines:
+        code = without_lines(code)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(_code_to_hash_pyc(code, importlib.util.source_hash(source), checked=False))
+
+
+def main(job: str) -> str:
+    """Do one job; see the module's docstring."""
+    task = json.loads(job)
+    files = task["packages"]
+    library = used_standard_library([source for source, *_ in files])
+    for source, name, target, optimize in files:
+        compile_to(Path(source).read_bytes(), name, Path(target), optimize, optimize < 2)
+    with zipfile.ZipFile(ZIP) as archive:
+        for name in library:
+            target = Path(task["library"]) / (name + "c")
+            compile_to(archive.read(name), f"{ZIP}/{name}", target, 2, lines=False)
+    return json.dumps({"python": sys.version.split()[0], "library": library})

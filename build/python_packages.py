@@ -1,0 +1,171 @@
+"""The Python side of the runtime folder: trimmed standard library, compiled wheels, lock file.
+
+Wheels hold .pyc of Pyodide's Python, so that nothing is compiled at the visitor's; archives are
+stored, not deflated, because HTTP compresses them better. Knows nothing of JavaScript bundles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tomllib
+import zipfile
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from pyodide_lock import PyodideLockSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".build" / "python"
+PYODIDE = ROOT / "web" / "node_modules" / "pyodide"
+
+
+@dataclass
+class Package:
+    """What goes into one wheel; ``files`` maps paths in the wheel to files here."""
+
+    name: str
+    version: str
+    imports: list[str]
+    depends: list[str]
+    files: dict[str, Path]
+    optimize: int
+    licences: dict[str, Path] = field(default_factory=dict)
+
+
+def installed(name: str, depends: list[str], skip: tuple[str, ...] = ()) -> Package:
+    """Describe an installed distribution; only its pure Python files are taken.
+
+    For wgpu this is the content of the wheel that ``WGPU_PY_BUILD_NOARCH=1`` builds, less what a
+    browser cannot use (the native backend, its headers, the window helpers).
+    """
+    distribution = metadata.distribution(name)
+    files: dict[str, Path] = {}
+    licences: dict[str, Path] = {}
+    for entry in distribution.files or ():
+        path, parts = str(entry), entry.parts
+        if ".dist-info" in parts[0] and "LICENSE" in entry.name.upper():
+            licences[entry.name] = Path(str(entry.locate()))
+        elif entry.suffix == ".py" and not path.startswith(skip) and ".." not in parts:
+            files[path] = Path(str(entry.locate()))
+    # Licences and public documentation strings stay; asserts and docstrings are for developers.
+    return Package(name, distribution.version, [name], depends, files, 2, licences)
+
+
+def tilewright(version: str) -> Package:
+    """Describe the core: Python files of py_core and the shaders beside them."""
+    package = ROOT / "py_core" / "tilewright"
+    native_only = {"serve/http.py", "serve/cli.py", "serve/testing.py"}
+    files: dict[str, Path] = {}
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package).as_posix()
+        if path.is_file() and "__pycache__" not in name and name not in native_only:
+            files[f"tilewright/{name}"] = path
+    shaders = ROOT / "shaders"
+    for path in sorted(shaders.rglob("*.wgsl")):
+        files[f"tilewright/shaders/{path.relative_to(shaders).as_posix()}"] = path
+    depends = ["jinja2", "wgpu"]
+    licences = {"LICENSE": ROOT / "LICENSE"}
+    return Package("tilewright", version, ["tilewright"], depends, files, 1, licences)
+
+
+def packages() -> list[Package]:
+    """Return everything that is installed into the browser's Python, in order of dependence."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    native = ("wgpu/backends/wgpu_native", "wgpu/__pyinstaller", "wgpu/utils/imgui")
+    return [
+        installed("markupsafe", []),
+        installed("jinja2", ["markupsafe"]),
+        installed("wgpu", [], (*native, "wgpu/utils/glfw")),
+        tilewright(project["version"]),
+    ]
+
+
+def archive(entries: dict[str, bytes]) -> bytes:
+    """Return a stored zip with fixed dates, so that equal content gives equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as target:
+        for name in sorted(entries):
+            target.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), entries[name])
+    return buffer.getvalue()
+
+
+def compile_all(wanted: list[Package]) -> list[str]:
+    """Compile everything inside Pyodide; return the standard library's files in use."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    jobs: list[tuple[str, str, str, int]] = []
+    mounts = {str(WORK)}
+    for package in wanted:
+        for name, path in package.files.items():
+            if path.suffix == ".py":
+                target = WORK / "packages" / (name + "c")
+                jobs.append((f"/host{path}", name, f"/host{target}", package.optimize))
+                top = path.parents[name.count("/")]
+                mounts.add(str(top))
+    job = {"mounts": sorted(mounts), "packages": jobs, "library": f"/host{WORK}/library"}
+    (WORK / "job.json").write_text(json.dumps(job))
+    script = ROOT / "build" / "compile_python.mjs"
+    command = ["node", str(script), str(WORK / "job.json"), str(WORK / "report.json")]
+    subprocess.run(command, check=True)
+    library: list[str] = json.loads((WORK / "report.json").read_text())["library"]
+    return library
+
+
+def library_zip(names: list[str]) -> bytes:
+    """Return the trimmed standard library."""
+    return archive({name + "c": (WORK / "library" / (name + "c")).read_bytes() for name in names})
+
+
+def wheel(package: Package) -> bytes:
+    """Return the compiled wheel of one package."""
+    entries: dict[str, bytes] = {}
+    for name, path in package.files.items():
+        if path.suffix == ".py":
+            entries[name + "c"] = (WORK / "packages" / (name + "c")).read_bytes()
+        else:
+            entries[name] = path.read_bytes()
+    info = f"{package.name}-{package.version}.dist-info"
+    entries[f"{info}/METADATA"] = (
+        f"Metadata-Version: 2.4\nName: {package.name}\nVersion: {package.version}\n"
+    ).encode()
+    entries[f"{info}/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: tilewright\nRoot-Is-Purelib: true\nTag: cp314-none-any\n"
+    )
+    for name, path in package.licences.items():
+        entries[f"{info}/licenses/{name}"] = path.read_bytes()
+    entries[f"{info}/RECORD"] = "".join(f"{n},,\n" for n in (*entries, f"{info}/RECORD")).encode()
+    return archive(entries)
+
+
+def wheel_name(package: Package, content: bytes) -> str:
+    """Return a file name with the content's hash as the wheel's build tag (begins with a digit)."""
+    digest = hashlib.sha256(content).hexdigest()[:10]
+    return f"{package.name}-{package.version}-0{digest}-cp314-none-any.whl"
+
+
+def lock_file(built: list[tuple[Package, str, bytes]]) -> bytes:
+    """Return the lock file of these wheels; it is checked by pyodide-lock before it is used."""
+    shipped = json.loads((PYODIDE / "pyodide-lock.json").read_text())
+    entries = {
+        package.name: {
+            "name": package.name,
+            "version": package.version,
+            "file_name": name,
+            "install_dir": "site",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "package_type": "package",
+            "imports": package.imports,
+            "depends": package.depends,
+            "unvendored_tests": False,
+        }
+        for package, name, content in built
+    }
+    version = json.loads((PYODIDE / "package.json").read_text())["version"]
+    lock = {"info": {"version": version, **shipped["info"]}, "packages": entries}
+    PyodideLockSpec(**lock)
+    return (json.dumps(lock, indent=1) + "\n").encode()

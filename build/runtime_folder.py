@@ -1,0 +1,206 @@
+"""Builds ``dist/``: what any static server serves. Runs in the project's environment.
+
+Names of immutable files carry a hash of their content; pages and entry modules keep their names.
+Beside each file lie its brotli and gzip forms, and ``manifest.json`` lists all sizes. Fails when
+the start needs more bytes than ``budget.json`` allows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import brotli
+import python_packages
+
+ROOT = Path(__file__).resolve().parent.parent
+DIST = ROOT / ".build" / "site"  # becomes dist/ when it is complete
+PUBLISHED = ROOT / "dist"
+WEB = ROOT / "web"
+CACHE = ROOT / ".build" / "compressed"
+PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
+COMPRESSED = {".js", ".mjs", ".wasm", ".json", ".html", ".css", ".svg", ".zip", ".whl", ".txt"}
+
+
+def digest(*parts: bytes) -> str:
+    """Return ten hexadecimal digits of the content's SHA-256."""
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:10]
+
+
+def write(path: str, content: bytes) -> str:
+    """Write a file of the site; return its path."""
+    target = DIST / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return path
+
+
+def write_pyodide() -> str:
+    """Copy Pyodide into a folder named by its content; return the folder."""
+    source = python_packages.PYODIDE
+    contents = [(source / name).read_bytes() for name in PYODIDE_FILES]
+    folder = f"runtime/pyodide-{digest(*contents)}"
+    for name, content in zip(PYODIDE_FILES, contents, strict=True):
+        # The map is not shipped; without the comment, developer tools do not ask for it.
+        is_script = name.endswith("mjs")
+        text = re.sub(rb"\n//# sourceMappingURL=.*\n?$", b"\n", content) if is_script else content
+        write(f"{folder}/{name}", text)
+    return folder
+
+
+def write_python() -> dict[str, Any]:
+    """Compile and write the Python side; return where the worker finds it."""
+    wanted = python_packages.packages()
+    library = python_packages.library_zip(python_packages.compile_all(wanted))
+    built: list[tuple[python_packages.Package, str, bytes]] = []
+    for package in wanted:
+        content = python_packages.wheel(package)
+        built.append((package, python_packages.wheel_name(package, content), content))
+        write(f"runtime/{built[-1][1]}", content)
+    return {
+        "pyodide": f"../{write_pyodide()}/",
+        "library": "../" + write(f"runtime/stdlib-{digest(library)}.zip", library),
+        "lock": "../" + write("runtime/pyodide-lock.json", python_packages.lock_file(built)),
+        "wheels": [f"../runtime/{name}" for _, name, _ in built],
+    }
+
+
+def bundle(
+    entries: list[Path], folder: str, defines: dict[str, Any], hashed: bool = True
+) -> dict[str, str]:
+    """Bundle entry points with esbuild; return the outputs by the entry's plain name."""
+    if not entries:
+        return {}
+    meta = ROOT / ".build" / "bundle.json"
+    command = [
+        str(WEB / "node_modules" / ".bin" / "esbuild"),
+        *(str(entry.relative_to(WEB)) for entry in entries),
+        "--bundle",
+        "--format=esm",
+        "--target=es2022",
+        "--minify",
+        "--legal-comments=none",
+        "--log-level=warning",
+        f"--entry-names=[name]{'-[hash]' if hashed else ''}",
+        f"--outdir={DIST / folder}",
+        f"--metafile={meta}",
+        *(f"--define:{name}={json.dumps(value)}" for name, value in defines.items()),
+    ]
+    subprocess.run(command, cwd=WEB, check=True)
+    outputs = json.loads(meta.read_text())["outputs"]
+    named: dict[str, str] = {}
+    for output, facts in outputs.items():
+        if "entryPoint" in facts:
+            plain = Path(facts["entryPoint"]).with_suffix(Path(output).suffix).name
+            named[plain] = Path(output).name
+    return named
+
+
+def write_scripts(runtime: dict[str, Any]) -> None:
+    """Bundle workers, pages and the entry modules; copy the public files with their assets named."""
+    source = WEB / "src"
+    workers = bundle(
+        [source / "worker.ts", source / "python_worker.ts"], "assets", {"RUNTIME": runtime}
+    )
+    here = {
+        "WORKER": f"./{workers['worker.js']}",
+        "PYTHON_WORKER": f"./{workers['python_worker.js']}",
+    }
+    pages = sorted([*(source / "pages").glob("*.ts"), *(source / "pages").glob("*.css")])
+    assets = bundle(pages, "assets", here)
+    above = {name: value.replace("./", "./assets/") for name, value in here.items()}
+    bundle([source / "tilewright.ts", source / "gpu_bridge.ts"], ".", above, hashed=False)
+    bundle([source / "isolation_worker.ts"], ".", {}, hashed=False)
+    for path in sorted((WEB / "public").rglob("*")):
+        if not path.is_file():
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".html":
+            content = name_assets(path, content.decode(), assets).encode()
+        write(path.relative_to(WEB / "public").as_posix(), content)
+
+
+def name_assets(page: Path, text: str, assets: dict[str, str]) -> str:
+    """Replace ``@asset/name`` in a page by the hashed file, and fail on one that is not there."""
+
+    def name(match: re.Match[str]) -> str:
+        if match[1] not in assets:
+            raise SystemExit(f"{page.name} names the asset {match[1]}; there are {sorted(assets)}")
+        return f"./assets/{assets[match[1]]}"
+
+    return re.sub(r"@asset/([\w.-]+)", name, text)
+
+
+def compress(content: bytes) -> tuple[bytes, bytes]:
+    """Return the brotli and gzip forms of a file; results are kept by content."""
+    key = hashlib.sha256(content).hexdigest()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    kept = CACHE / f"{key}.br", CACHE / f"{key}.gz"
+    if not kept[0].exists() or not kept[1].exists():
+        kept[1].write_bytes(gzip.compress(content, 9, mtime=0))
+        kept[0].write_bytes(brotli.compress(content, quality=11))
+    return kept[0].read_bytes(), kept[1].read_bytes()
+
+
+def write_manifest(runtime: dict[str, Any]) -> dict[str, Any]:
+    """Compress every file, write ``manifest.json`` and return it."""
+    begin = ("runtime/pyodide-", "runtime/stdlib-", "assets/worker-")
+    wheels = {path.removeprefix("../") for path in runtime["wheels"]}
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(DIST.rglob("*")):
+        name = path.relative_to(DIST).as_posix()
+        if not path.is_file() or path.suffix not in COMPRESSED:
+            continue
+        content = path.read_bytes()
+        small, older = compress(content)
+        for suffix, data in ((".br", small), (".gz", older)):
+            if len(data) < len(content):
+                path.with_name(path.name + suffix).write_bytes(data)
+        starts = name.startswith(begin) or name in wheels or name == "runtime/pyodide-lock.json"
+        files[name] = {
+            "bytes": len(content),
+            "brotli": len(small),
+            "gzip": len(older),
+            "start": starts,
+        }
+    total = {
+        form: sum(entry[form] for entry in files.values() if entry["start"])
+        for form in ("bytes", "brotli", "gzip")
+    }
+    manifest = {"start": total, "files": files}
+    write("manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    return manifest
+
+
+def check_budget(manifest: dict[str, Any]) -> None:
+    """Fail when the start is heavier than allowed."""
+    allowed = json.loads((ROOT / "build" / "budget.json").read_text())["start_brotli_bytes"]
+    used = manifest["start"]["brotli"]
+    files = sorted(manifest["files"].items(), key=lambda item: -item[1]["brotli"])
+    for name, sizes in files:
+        if sizes["start"]:
+            print(f"{sizes['brotli']:>10,}  {sizes['bytes']:>10,}  {name}")
+    print(f"{used:>10,}  bytes for the start, brotli; {allowed:,} are allowed")
+    if used > allowed:
+        raise SystemExit("The start is over the budget of build/budget.json.")
+
+
+def main() -> None:
+    """Build the whole folder."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    runtime = write_python()
+    write_scripts(runtime)
+    check_budget(write_manifest(runtime))
+    shutil.rmtree(PUBLISHED, ignore_errors=True)
+    DIST.rename(PUBLISHED)
+    print(f"{PUBLISHED.name}/ is complete: copy it to any static server.")
+
+
+if __name__ == "__main__":
+    main()

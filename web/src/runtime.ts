@@ -1,0 +1,90 @@
+/**
+ * Starts Pyodide from the runtime folder: trimmed standard library, compiled wheels, GPU bridge.
+ *
+ * Runs in a module worker (or a module page). Names of files come from the build as `RUNTIME`.
+ * Knows nothing about models or messages.
+ */
+
+import type { PyodideInterface } from "pyodide";
+import * as bridge from "./gpu_bridge.ts";
+
+/** Where the build put the files, relative to the folder of the worker's script. */
+export interface RuntimeFiles {
+  pyodide: string;
+  library: string;
+  lock: string;
+  wheels: string[];
+}
+
+declare const RUNTIME: RuntimeFiles;
+
+/** The files of the start, as absolute addresses. */
+export function runtimeFiles(): RuntimeFiles {
+  const at = (path: string) => new URL(path, import.meta.url).href;
+  return {
+    pyodide: at(RUNTIME.pyodide),
+    library: at(RUNTIME.library),
+    lock: at(RUNTIME.lock),
+    wheels: RUNTIME.wheels.map(at),
+  };
+}
+
+/**
+ * Load Pyodide with `wgpu`, `jinja2` and `tilewright` installed and the bridge registered.
+ *
+ * `environment` becomes Python's `os.environ` (the switches of `tilewright/settings.py`).
+ */
+export async function startPython(
+  environment: Record<string, string> = {},
+): Promise<PyodideInterface> {
+  const files = runtimeFiles();
+  const wheels = files.wheels.map(fetchBytes);
+  const { loadPyodide } = (await import(files.pyodide + "pyodide.mjs")) as typeof import("pyodide");
+  const pyodide = await loadPyodide({
+    indexURL: files.pyodide,
+    lockFileURL: files.lock,
+    stdLibURL: files.library,
+    env: environment,
+    fsInit: async (fs: FileSystem, { sitePackages }: { sitePackages: string }) => {
+      for (const wheel of wheels) unpackStored(fs, sitePackages, await wheel);
+    },
+  } as never);
+  pyodide.registerJsModule("tilewright_gpu_bridge", bridge);
+  return pyodide;
+}
+
+async function fetchBytes(url: string): Promise<Uint8Array> {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} answered ${response.status}: the runtime folder is incomplete`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** The part of Emscripten's file system that is used here. */
+interface FileSystem {
+  mkdirTree(path: string): void;
+  writeFile(path: string, data: Uint8Array): void;
+}
+
+/** Unpack a zip whose entries are stored (ours are: HTTP compresses them), in 1 to 2 ms a wheel. */
+export function unpackStored(fs: FileSystem, folder: string, zip: Uint8Array): void {
+  const view = new DataView(zip.buffer, zip.byteOffset, zip.byteLength);
+  const end = zip.byteLength - 22;
+  if (view.getUint32(end, true) !== 0x06054b50) throw new Error("not a plain zip archive");
+  const made = new Set<string>();
+  let at = view.getUint32(end + 16, true);
+  for (let left = view.getUint16(end + 10, true); left > 0; left--) {
+    const method = view.getUint16(at + 10, true);
+    const size = view.getUint32(at + 24, true);
+    const nameLength = view.getUint16(at + 28, true);
+    const local = view.getUint32(at + 42, true);
+    const name = new TextDecoder().decode(zip.subarray(at + 46, at + 46 + nameLength));
+    at += 46 + nameLength + view.getUint16(at + 30, true) + view.getUint16(at + 32, true);
+    if (method !== 0) throw new Error(`${name} is compressed inside its archive`);
+    const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
+    const path = `${folder}/${name}`;
+    const parent = path.slice(0, path.lastIndexOf("/"));
+    if (!made.has(parent)) fs.mkdirTree(parent);
+    made.add(parent);
+    fs.writeFile(path, zip.subarray(start, start + size));
+  }
+}
