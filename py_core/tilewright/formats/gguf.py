@@ -24,9 +24,9 @@ from .quant import BY_ID
 from .source import ByteSource
 
 FIRST_READ: Final = 256 * 1024
-MAX_HEADER: Final = 256 * 1024 * 1024
+MAX_HEADER: Final = 128 * 1024 * 1024
 """Bytes; the largest headers in use (262144 tokens with their merges) have about 20 MB."""
-MAX_ITEMS: Final = 8 * 1024 * 1024
+MAX_ITEMS: Final = 4 * 1024 * 1024
 """Array elements of all metadata together."""
 MAX_DIMENSIONS: Final = 4
 

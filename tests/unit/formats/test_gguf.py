@@ -153,7 +153,7 @@ BAD = {
     ),
     "absurd array": (
         header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 5, 2**61) + SPACE),
-        "more than 8388608 metadata values",
+        "more than 4194304 metadata values",
     ),
     "array beyond the end": (
         header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 8, 10**6) + SPACE),
