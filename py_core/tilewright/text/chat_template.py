@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from tilewright.errors import TemplateError
@@ -18,9 +19,8 @@ from tilewright.text.template_sandbox import RefusedError, TemplateEnvironment
 
 _MAX_SOURCE = 512 * 1024
 _MAX_NESTING = 200
-_ROLES = frozenset(
-    ["system", "user", "assistant", "tool", "developer", "function", "ipython", "model", "observation"]
-)
+_ROLE_NAMES = "system user assistant tool developer function ipython model observation"
+_ROLES = frozenset(_ROLE_NAMES.split(" "))
 _SENTINELS = range(0xE000, 0xF900)
 
 
@@ -173,7 +173,7 @@ class Marker:
         if not cuts:
             return text
         bounds = [0, *sorted(cuts), len(text)]
-        return sentinel.join(text[a:b] for a, b in zip(bounds, bounds[1:], strict=False))
+        return sentinel.join(text[a:b] for a, b in pairwise(bounds))
 
     def _inside(self, text: str, by_model: bool) -> set[int]:
         """Return positions behind the first character of each control token in ``text``."""

@@ -42,8 +42,8 @@ class Encoder(Protocol):
     keeps_stray_bytes: bool
     """Bytes that are not UTF-8 reach the encoder as surrogate escapes, else as U+FFFD."""
 
-    def encode(self, text: str, *, at_start: bool) -> list[int]:
-        """Encode; ``at_start`` tells that the text is first or follows a special token."""
+    def encode(self, text: str, *, at_start: bool, first: bool = False) -> list[int]:
+        """Encode; ``at_start``: it is first or follows a special token; ``first``: it is first."""
         ...
 
 
@@ -132,7 +132,7 @@ class BytePairEncoder:
                 left[-1] for left, _, _ in to_mark if left and left[-1] != SPACE_MARK
             )
 
-    def encode(self, text: str, *, at_start: bool) -> list[int]:
+    def encode(self, text: str, *, at_start: bool, first: bool = False) -> list[int]:
         """Encode ``text``; where it stands makes no difference here."""
         if self._lowercase_words is not None:
             return self._encode_words(text, self._lowercase_words)
@@ -197,7 +197,7 @@ class SentencePieceEncoder:
         )
         self._cache = WordCache(self._encode_piece)
 
-    def encode(self, text: str, *, at_start: bool) -> list[int]:
+    def encode(self, text: str, *, at_start: bool, first: bool = False) -> list[int]:
         """Encode ``text``, with a space in front at a start where the model wants one."""
         if self._prefix and at_start:
             text = " " + text
@@ -275,7 +275,7 @@ class UnigramEncoder:
         )
         self._cache = WordCache(lambda word: [i for i, _ in self._lattice.cut(word)])
 
-    def encode(self, text: str, *, at_start: bool) -> list[int]:
+    def encode(self, text: str, *, at_start: bool, first: bool = False) -> list[int]:
         """Encode ``text``; consecutive unknown characters become one unknown token."""
         if self._map is not None:
             text = self._map.normalize(text)
@@ -309,7 +309,7 @@ class WordPieceEncoder:
         self._splitter = WordSplitter(lowercase=lowercase, strip_accents=strip_accents)
         self._cache = WordCache(self._encode_piece)
 
-    def encode(self, text: str, *, at_start: bool) -> list[int]:
+    def encode(self, text: str, *, at_start: bool, first: bool = False) -> list[int]:
         """Encode ``text``; where it stands makes no difference here."""
         return self._cache.encode(self._splitter.words(text))
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from typing import Any
 
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Undefined
-from jinja2.sandbox import SecurityError
 from jinja2.utils import Namespace
 
 _MAX_STEPS = 1_000_000

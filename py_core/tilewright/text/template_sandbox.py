@@ -12,27 +12,30 @@ import re
 import types
 from collections.abc import Callable, Iterable, Sequence, Sized
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from jinja2 import Template, nodes, pass_context
+from jinja2.exceptions import SecurityError
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from tilewright.text.template_budget import Budget
 
 _MAX_RANGE = 100_000
+_BODY = TypeVar("_BODY", nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)
 
+_STR_METHODS = (
+    "capitalize casefold center count endswith expandtabs find format index isalnum isalpha "
+    "isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper "
+    "join ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust "
+    "rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill"
+)
 _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
-    (
-        str,
-        frozenset(
-            ["capitalize", "casefold", "center", "count", "endswith", "expandtabs", "find", "format", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper", "zfill"]
-        ),
-    ),
+    (str, frozenset(_STR_METHODS.split(" "))),
     (dict, frozenset(["get", "items", "keys", "values", "copy"])),
     (list, frozenset(["index", "count", "copy"])),
     (tuple, frozenset(["index", "count"])),
@@ -76,8 +79,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _to_json
         for name in list(self.filters):
             self.filters[name] = self._guarded_filter(name, self.filters[name])
+        tests: dict[str, Any] = self.tests
         for name in _COMPARING_TESTS:
-            self.tests[name] = self._guarded_test(self.tests[name])
+            tests[name] = self._guarded_test(tests[name])
         for payment in (self._round, self._concat, self._operand, self._shown):
             self.filters[payment.__name__] = payment
         del self.globals["lipsum"]
@@ -148,8 +152,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
         return guarded
 
-    def _guarded_test(self, function: Callable[..., bool]) -> Callable[..., bool]:
-        def guarded(*args: Any) -> bool:
+    def _guarded_test(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any) -> Any:
             for argument in args:
                 self._pay_operand(argument)
             return function(*args)
@@ -201,7 +205,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 class GenerationBlocks(Extension):
     """``{% generation %}...{% endgeneration %}``: marks the model's own text, shows it as it is."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 (Jinja declares it so)
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Return a call block around the body, as transformers' AssistantTracker does."""
@@ -254,7 +258,7 @@ class _Meter(NodeTransformer):
             node.node = _filtered(node.node, "_operand")
         return node
 
-    def _pay_per_round(self, node: Any) -> Any:
+    def _pay_per_round(self, node: _BODY) -> _BODY:
         written = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
         payment = _filtered(nodes.Const(written, lineno=node.lineno), "_round")

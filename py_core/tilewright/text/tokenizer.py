@@ -247,12 +247,12 @@ class Tokenizer:
     def _encode_fragments(self, fragments: list[str | int]) -> list[int]:
         ids: list[int] = []
         at_start = True
-        for fragment in fragments:
+        for i, fragment in enumerate(fragments):
             if isinstance(fragment, int):
                 ids.append(fragment)
                 at_start = True
             else:
-                ids += self._encoder.encode(fragment, at_start=at_start)
+                ids += self._encoder.encode(fragment, at_start=at_start, first=i == 0)
                 at_start = False
         return ids
 
