@@ -1,7 +1,8 @@
 """Batches from the corpus: conversations of like length together, no packing.
 
-Each row is one conversation from position 0, as in use, so nothing leaks between conversations and a plain causal
-mask is enough.  An endless stream is cut into pools, each pool is sorted by length and dealt out in random order.
+Each row is one conversation from position 0, as in use, so nothing leaks between conversations
+and a plain causal mask is enough.  An endless stream is cut into pools, each pool is sorted by
+length and dealt out in random order.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from .tokenizer import Tokenizer
 
 
 def signature(tool: dict[str, Any]) -> str:
-    """A tool in one line: ``name(a: string, b?: on|off) Description.``"""
+    """A tool in one line, as in ``name(a: string, b?: on|off) What it does``."""
     function = tool["function"]
     required = function["parameters"].get("required", [])
     params = []
@@ -25,7 +25,8 @@ def signature(tool: dict[str, Any]) -> str:
 
 def call_text(name: str, arguments: dict[str, Any]) -> str:
     """A call as the assistant writes it."""
-    return f'<tool_call>\n{{"name": "{name}", "arguments": {json.dumps(arguments, ensure_ascii=False)}}}\n</tool_call>'
+    written = json.dumps(arguments, ensure_ascii=False)
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {written}}}\n</tool_call>'
 
 
 def content_of(message: dict[str, Any]) -> str:

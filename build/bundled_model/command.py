@@ -1,4 +1,7 @@
-"""The commands of ``python3 build/bundled_model``; what needs PyTorch is run inside its own environment."""
+"""The commands of ``python3 build/bundled_model``.
+
+What needs PyTorch runs inside its own environment, made on first use.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def _inside(arguments: list[str]) -> int | None:
     """Run this command in the training environment; None if we are in it already."""
     if Path(sys.prefix).resolve() == ENVIRONMENT.resolve():
         return None
-    # Threads that spin while they wait cost a shared machine three quarters of its speed (measured).
+    # Measured on two shared cores: threads that spin while they wait cost 3/4 of the speed.
     variables = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)
     return subprocess.run([setup(), FOLDER, *arguments], env=variables, check=False).returncode
 
@@ -104,7 +107,10 @@ def main(arguments: list[str]) -> int:
 
 
 def export() -> None:
-    """Write all formats from the newest checkpoint, ship Q8_0, and keep the compact checkpoint and the log."""
+    """Write all formats from the newest checkpoint and ship Q8_0.
+
+    Also keeps the compact checkpoint and the log beside the scripts.
+    """
     import torch
 
     from .export import write

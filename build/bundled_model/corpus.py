@@ -1,6 +1,7 @@
 """The corpus as a stream: which kinds of conversation, in which shares, from which seed.
 
-Everything is made by programs in this folder; nothing is read but data/*.txt.  The same seed gives the same corpus.
+Everything is made by programs in this folder; nothing is read but data/*.txt.  The same seed
+gives the same corpus.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def make(words: Words, kind: str) -> Chat:
 
 
 def stream(seed: int, held_out: bool = False, progress: float = 1.0) -> Iterator[tuple[str, Chat]]:
-    """Endless (kind, conversation); ``held_out`` draws from the evaluation's side of every split."""
+    """Endless (kind, conversation); ``held_out`` draws from the evaluation's side."""
     rng = random.Random(seed)
     words = Words(rng, held_out)
     mixture = shares(progress)

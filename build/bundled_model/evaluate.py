@@ -1,6 +1,9 @@
-"""Evaluation of a finished file: calls, stories, questions and sums on held-out templates, names and values.
+"""Evaluation of a finished file on held-out templates, names and values.
 
-Everything is generated greedily from the dequantized weights, so it says what the file does, not what training hoped.
+Calls, stories, questions about stories, and sums.
+
+Everything is generated greedily from the dequantized weights, so it says what the file does, not
+what training hoped.
 """
 
 from __future__ import annotations
@@ -111,7 +114,7 @@ def strangers(text: str, known: set[str]) -> set[str]:
 
 
 def stories(writer: Writer, amount: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """How many stories end within 150 tokens, keep to their characters, and name the one asked for at the end."""
+    """How many stories end within 150 tokens and keep to the characters asked for."""
     words = Words(random.Random(EVALUATION_SEED + 8), held_out=True)
     counts = dict.fromkeys(("end", "keep", "hero", "good"), 0)
     lengths = []
@@ -163,7 +166,7 @@ def questions(writer: Writer, amount: int) -> dict[str, Any]:
 
 
 def evaluate(path: Path, requests: int) -> dict[str, Any]:
-    """All numbers of one file, with 20 samples: good and bad ones of each kind as far as there are any."""
+    """All numbers of one file, with 20 samples, good and bad ones as far as there are any."""
     torch.set_num_threads(2)
     model, tokenizer = load(path)
     writer = Writer(model, tokenizer)
@@ -171,8 +174,10 @@ def evaluate(path: Path, requests: int) -> dict[str, Any]:
     novel, novel_samples = calls(writer, requests // 5, "novel")
     told, story_samples = stories(writer, max(requests // 8, 10))
     samples = [
-        *_mixed(call_samples, 8), *_mixed(novel_samples, 4), *_mixed(story_samples, 8),
-    ]  # fmt: skip
+        *_mixed(call_samples, 8),
+        *_mixed(novel_samples, 4),
+        *_mixed(story_samples, 8),
+    ]
     return {
         "file": path.name,
         "bytes": path.stat().st_size,

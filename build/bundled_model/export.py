@@ -1,6 +1,7 @@
 """From a checkpoint to GGUF files, and from such a file back to a model.
 
-The file is an ordinary Qwen3 model to any reader: architecture "qwen3", byte-level BPE "gpt2"/"gpt-2", a chat template.
+The file is an ordinary Qwen3 model to any reader: architecture "qwen3", byte-level BPE
+"gpt2"/"gpt-2", a chat template.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from .tokenizer import CONTROL, SPECIALS, Tokenizer
 
 NAME = "Tilewright Tiny"
 DESCRIPTION = (
-    "A very small language model trained from scratch on a procedural corpus: short stories, questions about them, little"
-    " sums, and function calls. Made by build/bundled_model of the Tilewright project; no third-party text or weights."
+    "A very small language model trained from scratch on a procedural corpus: short stories,"
+    " questions about them, little sums, and function calls. Made by build/bundled_model of the"
+    " Tilewright project; no third-party text or weights."
 )
 FILE_TYPES = {"f32": 0, "q4_0": 2, "q8_0": 7, "q4_k": 15}
 """general.file_type: LLAMA_FTYPE_ALL_F32, MOSTLY_Q4_0, MOSTLY_Q8_0, MOSTLY_Q4_K_M."""
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _PARTS = {
-    "attention_norm": "attn_norm", "query_norm": "attn_q_norm", "key_norm": "attn_k_norm", "output": "attn_output",
-    "feed_forward_norm": "ffn_norm", "down": "ffn_down",
-}  # fmt: skip
+    "attention_norm": "attn_norm",
+    "query_norm": "attn_q_norm",
+    "key_norm": "attn_k_norm",
+    "output": "attn_output",
+    "feed_forward_norm": "ffn_norm",
+    "down": "ffn_down",
+}
 
 
 def metadata(config: Config, tokenizer: Tokenizer, template: str, kind: str) -> dict[str, Any]:

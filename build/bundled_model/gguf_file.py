@@ -1,8 +1,9 @@
 """Write a GGUF file (version 3) and read back what was written; stdlib only.
 
-Knows the container, not models: metadata in, tensors as finished bytes in, file out.  The reader is for this folder's own
-files (evaluation of the shipped one, tests); Tilewright's reader for files of any origin lives in py_core.
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+Knows the container, not models: metadata in, tensors as finished bytes in, file out.  The reader
+is for this folder's own files (evaluation of the shipped one, tests); Tilewright's reader for
+files of any origin lives in py_core. Format: https://github.com/ggml-
+org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class _Reader:
 
 
 def read(path: Path, sizes: dict[str, tuple[int, int]]) -> tuple[dict[str, Any], list[TensorData]]:
-    """Read a file that :func:`write` made; ``sizes`` gives (elements, bytes) of a block by type name."""
+    """Read a file of :func:`write`; ``sizes`` has (elements, bytes) of a block by type."""
     reader = _Reader(path.read_bytes())
     magic, version = reader.take("<II")
     if (magic, version) != (MAGIC, VERSION):

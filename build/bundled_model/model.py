@@ -1,7 +1,8 @@
 """The network: Qwen3's architecture in a few lines of PyTorch.
 
-RMSNorm before attention and before SwiGLU, RMSNorm on each query and key head, rotary positions (NeoX halves),
-grouped key/value heads, tied embedding.  It knows nothing of tokens' meaning, data or files.
+RMSNorm before attention and before SwiGLU, RMSNorm on each query and key head, rotary positions
+(NeoX halves), grouped key/value heads, tied embedding.  It knows nothing of tokens' meaning, data
+or files.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
+        """f32 or bf16 [..., D] -> f32[..., D]."""
         x = x.float()
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon) * self.weight
 
@@ -70,6 +72,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list[Tensor] | None
     ) -> Tensor:
+        """f32[B, T, D] -> f32[B, T, D]; mask f32[T, S]; cache: [] or [keys, values] so far."""
         c = self.c
         batch, length, _ = x.shape
         heads = (
@@ -96,7 +99,7 @@ class Block(nn.Module):
         )
         x = x + self.output(mixed)
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
-        return x + self.down(F.silu(gate) * up)
+        return x + self.down(functional.silu(gate) * up)
 
 
 class Model(nn.Module):
@@ -143,7 +146,7 @@ class Model(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """f32[..., D] -> [..., V] with the tied embedding."""
-        return F.linear(hidden, self.embedding.weight)
+        return functional.linear(hidden, self.embedding.weight)
 
     @torch.no_grad()
     def generate(self, prompt: list[int], stop: set[int], limit: int) -> list[int]:

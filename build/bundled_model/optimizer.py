@@ -1,7 +1,8 @@
 """Muon for the matrices, AdamW for embedding and norms.
 
-Muon (Keller Jordan, 2024, "Muon: an optimizer for hidden layers in neural networks"): the momentum of a matrix is
-replaced by the nearest orthogonal one, found by a quintic Newton-Schulz iteration with the coefficients of that note.
+Muon (Keller Jordan, 2024, "Muon: an optimizer for hidden layers in neural networks"): the
+momentum of a matrix is replaced by the nearest orthogonal one, found by a quintic Newton-Schulz
+iteration with the coefficients of that note.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ class Optimizer:
             p for name, p in model.named_parameters() if p.dim() == 2 and "embedding" not in name
         ]
         c = model.config
-        sizes = {"qkv": [c.heads * c.head_size, c.kv_heads * c.head_size, c.kv_heads * c.head_size],
-                 "gate_up": [c.feed_forward, c.feed_forward]}  # fmt: skip
+        sizes = {
+            "qkv": [c.heads * c.head_size, c.kv_heads * c.head_size, c.kv_heads * c.head_size],
+            "gate_up": [c.feed_forward, c.feed_forward],
+        }
         self.splits = [
             next((sizes[key] for key in sizes if key in name), [p.shape[0]])
-            for name, p in model.named_parameters() if p.dim() == 2 and "embedding" not in name
-        ]  # fmt: skip
+            for name, p in model.named_parameters()
+            if p.dim() == 2 and "embedding" not in name
+        ]
         vectors = [p for name, p in model.named_parameters() if p.dim() == 1 or "embedding" in name]
         self.adam = torch.optim.AdamW(
             vectors, lr=VECTOR_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True

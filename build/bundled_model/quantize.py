@@ -1,7 +1,8 @@
 """Block quantization in numpy: F32, Q8_0, Q4_0 and Q4_K, to bytes and back.
 
-Layouts are those of ggml (ggml-common.h: block_q8_0, block_q4_0, block_q4_K).  Q4_K's scales and minima are found by a
-small search with a least-squares refit of our own, so files differ from llama.cpp's in the last bits, not in format.
+Layouts are those of ggml (ggml-common.h: block_q8_0, block_q4_0, block_q4_K).  Q4_K's scales and
+minima are found by a small search with a least-squares refit of our own, so files differ from
+llama.cpp's in the last bits, not in format.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def decode_q8_0(data: bytes) -> Floats:
 
 
 def encode_q4_0(x: Floats) -> bytes:
-    """f32[..., 32 n] to blocks of f16 scale and 16 bytes; the value of largest magnitude becomes -8 exactly."""
+    """f32[..., 32 n] to blocks of f16 scale and 16 bytes; the largest magnitude becomes -8."""
     blocks = x.reshape(-1, 32)
     peak = blocks[np.arange(len(blocks)), np.abs(blocks).argmax(1)]
     raw, scale = _half(peak / -8)
@@ -98,7 +99,10 @@ def _fit_group(x: Floats) -> tuple[Floats, Floats]:
 
 
 def encode_q4_k(x: Floats) -> bytes:
-    """f32[..., 256 n] to super-blocks: two f16 factors, 8 six-bit scales and minima, 128 bytes of nibbles."""
+    """f32[..., 256 n] to super-blocks.
+
+    Two f16 factors, eight six-bit scales and minima, 128 bytes of nibbles.
+    """
     groups = x.reshape(-1, 8, 32)
     scale, minimum = (part.reshape(-1, 8) for part in _fit_group(groups.reshape(-1, 32)))
     raw_d, d = _half(scale.max(1) / 63)
@@ -108,11 +112,13 @@ def encode_q4_k(x: Floats) -> bytes:
     step = d[:, None] * scales
     quants = np.rint((groups + (dmin[:, None] * minima)[..., None]) * _inverse(step)[..., None])
     quants = np.clip(quants, 0, 15).astype(np.uint8)
-    packed = np.hstack([
-        scales[:, :4] | (scales[:, 4:] >> 4) << 6,
-        minima[:, :4] | (minima[:, 4:] >> 4) << 6,
-        (scales[:, 4:] & 15) | (minima[:, 4:] & 15) << 4,
-    ])  # fmt: skip
+    packed = np.hstack(
+        [
+            scales[:, :4] | (scales[:, 4:] >> 4) << 6,
+            minima[:, :4] | (minima[:, 4:] >> 4) << 6,
+            (scales[:, 4:] & 15) | (minima[:, 4:] & 15) << 4,
+        ]
+    )
     nibbles = (quants[:, 0::2] | quants[:, 1::2] << 4).reshape(-1, 128)
     return np.hstack([raw_d, raw_m, packed, nibbles]).tobytes()
 

@@ -1,8 +1,9 @@
 """Function calling: tools, requests and the right call, from intents.txt and by composition.
 
-Two sources of tools.  *Intents* are everyday functions with phrasings written by hand.  *Composed* tools
-are a verb and a noun with random parameters: hundreds of thousands of them, so that the only way to be
-right is to read the schema and copy from the request.  Both keep their held-out side apart.
+Two sources of tools.  *Intents* are everyday functions with phrasings written by hand.
+*Composed* tools are a verb and a noun with random parameters: hundreds of thousands of them, so
+that the only way to be right is to read the schema and copy from the request.  Both keep their
+held-out side apart.
 """
 
 from __future__ import annotations
@@ -15,24 +16,20 @@ from functools import cache
 from typing import Any
 
 from .values import Value, draw
-from .words import DATA, Words, is_held_out, pools
+from .words import DATA, Words, is_held_out, pools, synonyms
 
 NO_TOOL = "None of my tools can do that."
 
-SYNONYMS = {
-    "start": ("begin", "launch"), "stop": ("end", "halt"), "create": ("make", "add"), "delete": ("remove", "erase"),
-    "show": ("display", "view"), "move": ("shift", "bring"), "print": ("put on paper",), "check": ("look at", "examine"),
-    "repair": ("fix", "mend"), "clean": ("wash", "wipe"), "buy": ("get", "purchase"), "book": ("reserve",),
-    "order": ("request",), "share": ("send around",), "test": ("try out", "try"), "update": ("refresh", "renew"),
-    "find": ("look for",), "lift": ("raise",), "save": ("keep", "store"), "track": ("follow",), "cancel": ("call off",),
-    "approve": ("accept",), "reject": ("turn down", "refuse"), "paint": ("color",), "spin": ("turn around",),
-    "measure": ("take the size of",), "pack": ("wrap up",), "ship": ("send off", "dispatch"), "pause": ("hold",),
-}  # fmt: skip
-
 _STATEMENT_WORDS = frozenset(
-    "what how i is are do will any my the we current latest at who which there our does it robot volume font shopping"
-    " weather table alarm note new wifi wireless elevator brightness".split()
+    re.findall(
+        r"\w+",
+        "what how i is are do will any my the we current latest at who which there our does it"
+        " robot volume font shopping weather table alarm note new wifi wireless elevator"
+        " brightness",
+    )
 )
+"""First words of requests that take no "please" or "can you" before them."""
+
 _PREFIXES = (
     "please ",
     "can you ",
@@ -49,7 +46,7 @@ _SUFFIXES = (" please", " for me", " now", ", thanks", " right away")
 
 @dataclass
 class Param:
-    """A parameter of an intent: its possible names, the kind of its values, whether it may be absent."""
+    """A parameter of an intent: its possible names and the kind of its values."""
 
     key: str
     names: list[str]
@@ -76,7 +73,7 @@ class Intent:
 
 @dataclass
 class Drawn:
-    """A tool as it stands in a schema, and one request for it with the arguments of the right call."""
+    """A tool as it stands in a schema, and one request for it with the right arguments."""
 
     tool: dict[str, Any]
     request: str
@@ -240,9 +237,12 @@ def _ask_intent(words: Words, intent: Intent, tool: dict[str, Any], slots: list[
     request = re.sub(r"\{(\w+)(?::([^}]*))?\}", spoken, request)
     arguments = {slot.name: slot.value.value for slot in slots if by_key[slot.param.key][1]}
     return Drawn(
-        tool, dress(words, template, request), arguments, intent.family,
+        tool,
+        dress(words, template, request),
+        arguments,
+        intent.family,
         lambda: _ask_intent(words, intent, tool, slots),
-    )  # fmt: skip
+    )
 
 
 _COMPOSED_KINDS = (
@@ -284,7 +284,7 @@ def _composed_params(words: Words) -> dict[str, tuple[str, Value]]:
 
 
 def draw_composed(words: Words, verb: str | None = None, noun: str | None = None) -> Drawn:
-    """A tool made of a verb and a noun (or of invented words) with zero to three random parameters."""
+    """A tool made of a verb and a noun (or of invented words) with random parameters."""
     rng = words.rng
     invented = verb is None and noun is None and rng.random() < 0.2
     while True:
@@ -298,10 +298,19 @@ def draw_composed(words: Words, verb: str | None = None, noun: str | None = None
     elif rng.random() < 0.08:
         name = f"{chosen_noun}_{chosen_verb}"
     params = _composed_params(words)
-    about = "" if rng.random() < 0.3 else _articles(rng.choice(
-        (f"{chosen_verb.capitalize()} the {chosen_noun}.", f"{chosen_verb.capitalize()} a {chosen_noun}.",
-         f"Use this to {chosen_verb} the {chosen_noun}.")
-    ))  # fmt: skip
+    about = (
+        ""
+        if rng.random() < 0.3
+        else _articles(
+            rng.choice(
+                (
+                    f"{chosen_verb.capitalize()} the {chosen_noun}.",
+                    f"{chosen_verb.capitalize()} a {chosen_noun}.",
+                    f"Use this to {chosen_verb} the {chosen_noun}.",
+                )
+            )
+        )
+    )
     tool = function_schema(name, about, [(key, value, True) for key, (_, value) in params.items()])
     return _ask_composed(words, tool, chosen_verb, chosen_noun, params)
 
@@ -318,8 +327,8 @@ def _ask_composed(
         while any(values[key].value == values[other].value for other in values if other != key):
             values[key] = _composed_value(words, kind)
     spoken_verb = verb
-    if verb in SYNONYMS and rng.random() < 0.3:
-        spoken_verb = rng.choice(SYNONYMS[verb])
+    if verb in synonyms() and rng.random() < 0.3:
+        spoken_verb = rng.choice(synonyms()[verb])
     request = _composed_request(words, spoken_verb, noun, name, list(values.items()))
     arguments = {key: value.value for key, value in values.items()}
     return Drawn(

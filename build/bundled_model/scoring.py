@@ -1,7 +1,7 @@
 """Held-out scores that need no generation: loss by kind, and exact answers.
 
-Greedy decoding gives exactly the expected answer if and only if, with that answer as input, every next token is the
-most probable one.  So one forward pass per conversation counts exact calls.
+Greedy decoding gives exactly the expected answer if and only if, with that answer as input, every
+next token is the most probable one.  So one forward pass per conversation counts exact calls.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from .batches import IGNORED, collate
 from .chat_format import encode_chat
@@ -56,7 +56,7 @@ def score(
         inputs, targets = inputs.to(device), targets.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=not exact_arithmetic):
             logits = model.logits(model(inputs)).float()
-        loss = F.cross_entropy(
+        loss = functional.cross_entropy(
             logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
         )
         right = (logits.argmax(-1) == targets) | (targets == IGNORED)
@@ -65,8 +65,13 @@ def score(
             losses[kind] += loss[index][wanted].tolist()
             for begin, end in _answers(wanted.tolist()):
                 exact[kind].append(bool(right[index, begin:end].all()))
-    return {kind: {"loss": round(sum(losses[kind]) / len(losses[kind]), 4),
-                   "exact": round(sum(exact[kind]) / len(exact[kind]), 4)} for kind in sorted(losses)}  # fmt: skip
+    return {
+        kind: {
+            "loss": round(sum(losses[kind]) / len(losses[kind]), 4),
+            "exact": round(sum(exact[kind]) / len(exact[kind]), 4),
+        }
+        for kind in sorted(losses)
+    }
 
 
 def _answers(wanted: list[bool]) -> list[tuple[int, int]]:

@@ -1,4 +1,7 @@
-"""Short stories from plots.txt: characters, a place, a problem, a cause, an ending; and questions about them."""
+"""Short stories from plots.txt, and questions about them.
+
+A story has characters, a place, a problem, a cause and an ending.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,35 @@ from functools import cache
 from .words import DATA, Words, pools
 
 ASK = (
-    "Tell me a story.", "Tell me a short story", "Write a story.", "A story, please", "I want to hear a story.",
-    "Can you tell me a story?", "Please tell me a bedtime story.",
-)  # fmt: skip
+    "Tell me a story.",
+    "Tell me a short story",
+    "Write a story.",
+    "A story, please",
+    "I want to hear a story.",
+    "Can you tell me a story?",
+    "Please tell me a bedtime story.",
+)
 ASK_ABOUT = (
-    "Tell me a story about {}.", "Write a short story about {}.", "Can you tell a story about {}?", "A story about {}, please.",
-    "I want to hear a story about {}.", "Make up a story with {}", "story about {}", "Please write a story with {}.",
+    "Tell me a story about {}.",
+    "Write a short story about {}.",
+    "Can you tell a story about {}?",
+    "A story about {}, please.",
+    "I want to hear a story about {}.",
+    "Make up a story with {}",
+    "story about {}",
+    "Please write a story with {}.",
     "Tell a tale about {}",
-)  # fmt: skip
+)
 HELD_ASK_ABOUT = (
     "Invent a story about {}.",
     "Could I have a short tale with {}?",
     "Please tell me something about {}, a story.",
 )
 _PRONOUNS = {"girl": ("she", "her", "her"), "boy": ("he", "him", "his")}
-_FILLS = "day spot calm cake ing both care plant light pl2 glue gift skill obstacle tool alone trap".split()
+_FILLS = re.findall(
+    r"\w+",
+    "day spot calm cake ing both care plant light pl2 glue gift skill obstacle tool alone trap",
+)
 
 
 @dataclass
@@ -65,7 +82,7 @@ def plots() -> tuple[Plot, ...]:
 
 
 def with_article(noun: str) -> str:
-    """ "a fox", "an owl"."""
+    """The noun with its article: a fox, an owl."""
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
@@ -101,10 +118,23 @@ def make_story(words: Words) -> Story:
         if helper != hero and helper_kind != hero_kind:
             break
     fills = {
-        "A": hero_intro, "N": hero, "B": helper_intro, "H": helper, "K": hero_kind, "J": helper_kind, "he": he, "him": him,
-        "his": his, "hhe": hhe, "hhim": hhim, "hhis": hhis, "A0": with_article(hero_kind),
-        "o": words.any("object"), "f": words.any("food"), "pl": words.any("place"),
-    }  # fmt: skip
+        "A": hero_intro,
+        "N": hero,
+        "B": helper_intro,
+        "H": helper,
+        "K": hero_kind,
+        "J": helper_kind,
+        "he": he,
+        "him": him,
+        "his": his,
+        "hhe": hhe,
+        "hhim": hhim,
+        "hhis": hhis,
+        "A0": with_article(hero_kind),
+        "o": words.any("object"),
+        "f": words.any("food"),
+        "pl": words.any("place"),
+    }
     fills |= {kind: words.any(kind) for kind in _FILLS}
 
     def fill(template: str) -> str:

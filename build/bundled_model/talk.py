@@ -86,33 +86,30 @@ def _count(words: Words) -> tuple[str, str]:
     ) + "."
 
 
+_GAINS = (
+    "{n} has {a} {t} and gets {b} more. How many {t} does {h} have?",
+    "{n} had {a} {t}. Then {h} found {b} more. How many are there now?",
+)
+_LOSSES = (
+    "{n} has {a} {t} and gives away {b}. How many {t} are left?",
+    "{n} had {a} {t} but lost {b}. How many does {h} have?",
+)
+_THINGS = ("apples", "coins", "books", "balls", "nuts", "pears", "cards", "shells", "stamps")
+
+
 def _word_problem(words: Words) -> tuple[str, str]:
     rng = words.rng
     name, kind = words.person()
     he = "she" if kind == "girl" else "he"
-    thing = rng.choice(
-        (
-            "apples",
-            "coins",
-            "books",
-            "balls",
-            "nuts",
-            "pears",
-            "cards",
-            "shells",
-            "stamps",
-            "cookies",
-        )
-    )
+    thing = rng.choice(_THINGS)
     a, b = rng.randint(2, 20), rng.randint(1, 12)
-    if rng.random() < 0.5:
-        asked = rng.choice(("{n} has {a} {t} and gets {b} more. How many {t} does {h} have?",
-                            "{n} had {a} {t}. Then {h} found {b} more. How many are there now?")).format(n=name, a=a, b=b, t=thing, h=he)  # fmt: skip
-        return asked, f"{a} plus {b} is {a + b}. {name} has {a + b} {thing}."
-    b = min(a, b)
-    asked = rng.choice(("{n} has {a} {t} and gives away {b}. How many {t} are left?",
-                        "{n} had {a} {t} but lost {b}. How many does {h} have?")).format(n=name, a=a, b=b, t=thing, h=he)  # fmt: skip
-    return asked, f"{a} minus {b} is {a - b}. {name} has {a - b} {thing}."
+    gains = rng.random() < 0.5
+    if not gains:
+        b = min(a, b)
+    asked = rng.choice(_GAINS if gains else _LOSSES).format(n=name, a=a, b=b, t=thing, h=he)
+    result = a + b if gains else a - b
+    said = f"{a} {'plus' if gains else 'minus'} {b} is {result}."
+    return asked, f"{said} {name} has {result} {thing}."
 
 
 def _compare(words: Words) -> tuple[str, str]:
@@ -153,6 +150,16 @@ def _spell(words: Words) -> tuple[str, str]:
 def arithmetic(words: Words) -> tuple[str, str]:
     """One question about numbers, days or letters with its answer."""
     makers: tuple[Callable[[Words], tuple[str, str]], ...] = (
-        _sum, _sum, _sum, _product, _count, _count, _word_problem, _word_problem, _compare, _next, _spell,
-    )  # fmt: skip
+        _sum,
+        _sum,
+        _sum,
+        _product,
+        _count,
+        _count,
+        _word_problem,
+        _word_problem,
+        _compare,
+        _next,
+        _spell,
+    )
     return words.rng.choice(makers)(words)

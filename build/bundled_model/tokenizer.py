@@ -1,9 +1,10 @@
 """A byte-level BPE tokenizer made for copying: training, encoding, decoding.
 
-It is an ordinary GPT-2 style vocabulary (any GGUF reader can use it with pre = "gpt-2"), trained in an unusual order.
-Word pieces are learned on words *without* their leading space, digits are never merged, and only then the commonest
-"space + word" tokens are added.  So a name the model has never seen is cut into the same pieces in a sentence
-(" Brantel" = space, Bran, tel) and inside a call ("Brantel" = Bran, tel), and copying is copying.
+It is an ordinary GPT-2 style vocabulary (any GGUF reader can use it with pre = "gpt-2"), trained
+in an unusual order. Word pieces are learned on words *without* their leading space, digits are
+never merged, and only then the commonest "space + word" tokens are added.  So a name the model
+has never seen is cut into the same pieces in a sentence (" Brantel" = space, Bran, tel) and
+inside a call ("Brantel" = Bran, tel), and copying is copying.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ CONTROL = frozenset(SPECIALS[:3])
 """Only these are control tokens; the two tool-call marks are text that is always one token."""
 
 PRETOKEN = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
-"""GPT-2's split written for Python's re (\\p{L} as [^\\W\\d_]; \\p{N} as \\d: the corpus has no other numerals)."""
+"""GPT-2's split written for Python's re (\\p{L} as [^\\W\\d_]; \\p{N} as \\d: the corpus has no
+other numerals).
+"""
 
 
 @cache
@@ -46,7 +49,8 @@ SPACE = _to_letters(" ")
 def train(texts: Iterable[str], size: int = 2048, spaced: int = 500) -> list[tuple[str, str]]:
     """Learn merges from texts.
 
-    ``size`` counts all tokens (256 bytes, merges, specials); ``spaced`` of the merges are "space + word".
+    ``size`` counts all tokens (256 bytes, merges, specials); ``spaced`` of the merges are "space
+    + word".
     """
     counts: Counter[str] = Counter()
     spaced_counts: Counter[str] = Counter()
@@ -80,8 +84,11 @@ def train(texts: Iterable[str], size: int = 2048, spaced: int = 500) -> list[tup
                 pairs[pair] += counts[word]
                 where[pair].add(word)
         pairs.pop(best, None)
-    whole = [(count, word) for word, count in spaced_counts.items()
-             if not any(c.isdigit() for c in word) and (len(word) == 1 or len(words[word]) == 1)]  # fmt: skip
+    whole = [
+        (count, word)
+        for word, count in spaced_counts.items()
+        if not any(c.isdigit() for c in word) and (len(word) == 1 or len(words[word]) == 1)
+    ]
     whole.sort(key=lambda entry: (-entry[0], entry[1]))
     merges += [(SPACE, word) for _, word in whole[: size - 256 - len(SPECIALS) - len(merges)]]
     return merges
@@ -101,7 +108,7 @@ def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 class Tokenizer:
-    """str <-> ids for a list of merges; special tokens are looked for only where the caller says so."""
+    """str <-> ids for a list of merges; specials only where the caller says so."""
 
     def __init__(self, merges: Sequence[tuple[str, str]]) -> None:
         self.merges = [(left, right) for left, right in merges]

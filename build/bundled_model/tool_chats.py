@@ -1,4 +1,4 @@
-"""Conversations with tools: a toolbox, several requests, calls, results, and requests no tool fits."""
+"""Conversations with tools: requests, calls, results, and requests that no tool fits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _fresh(words: Words, novel: bool = False) -> Drawn:
 
 
 def _near_miss(words: Words, drawn: Drawn) -> Drawn | None:
-    """A composed tool that shares the verb or the noun with ``drawn``, so that both must be read."""
+    """A composed tool with the verb or the noun of ``drawn``, so that both must be read."""
     parts = drawn.tool["function"]["name"].split("_")
     if len(parts) != 2 or drawn.family != drawn.tool["function"]["name"]:
         return None
@@ -139,17 +139,25 @@ def _misfit(words: Words, box: list[Drawn]) -> list[Message]:
 
 
 def copy_chat(words: Words) -> tuple[list[Message], list[dict[str, Any]]]:
-    """Copying in its purest form, for the first part of training: repeat, and set one field of many."""
+    """Copying in its purest form: repeat, and find one of many (for early training)."""
     rng = words.rng
     messages: list[Message] = []
     for _ in range(rng.randint(2, 4)):
         form = rng.random()
         if form < 0.5:
             parts = [
-                rng.choice((words.invented, words.letters, lambda: words.invented(True), lambda: words.person()[0],
-                            lambda: str(rng.randint(0, 9999)), lambda: words.pick("task")))()
+                rng.choice(
+                    (
+                        words.invented,
+                        words.letters,
+                        lambda: words.invented(True),
+                        lambda: words.person()[0],
+                        lambda: str(rng.randint(0, 9999)),
+                        lambda: words.pick("task"),
+                    )
+                )()
                 for _ in range(rng.randint(1, 5))
-            ]  # fmt: skip
+            ]
             text = " ".join(parts)
             question = rng.choice(
                 ("Repeat: {}", "Say {}", 'Please say "{}".', "Write {}", "Copy this: {}")
@@ -159,8 +167,12 @@ def copy_chat(words: Words) -> tuple[list[Message], list[dict[str, Any]]]:
                 {"role": "assistant", "content": text},
             ]
             continue
-        pairs = {words.invented(): rng.choice((words.invented, words.letters, lambda: str(rng.randint(0, 999))))()
-                 for _ in range(rng.randint(2, 5))}  # fmt: skip
+        pairs = {
+            words.invented(): rng.choice(
+                (words.invented, words.letters, lambda: str(rng.randint(0, 999)))
+            )()
+            for _ in range(rng.randint(2, 5))
+        }
         key = rng.choice(list(pairs))
         listing = ", ".join(f"{k} is {v}" for k, v in pairs.items())
         question = f"{listing}. What is {key}?"

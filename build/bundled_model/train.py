@@ -1,8 +1,8 @@
 """Training: streams the corpus through the model for a given time, resumable at any point.
 
-Schedule: warm-up, constant rate, then a linear decay over the last quarter (warm-up, stable, decay: a run can be
-lengthened by going on from the checkpoint before the decay, ``stable.pt``).  Time is the budget, not steps, because the same
-command runs on two shared cores and on a GPU.
+Schedule: warm-up, constant rate, then a linear decay over the last quarter (warm-up, stable,
+decay: a run can be lengthened by going on from the checkpoint before the decay, ``stable.pt``).
+Time is the budget, not steps, because the same command runs on two shared cores and on a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from .batches import IGNORED, batches
 from .model import Config, Model
@@ -59,10 +59,10 @@ def save_compact(path: Path, model: Model, progress: dict[str, Any]) -> None:
 def train(
     folder: Path, tokenizer: Tokenizer, minutes: float, seed: int = 1, start: Path | None = None
 ) -> None:
-    """Train until ``minutes`` of training time are spent (earlier runs' time counts), writing to ``folder``.
+    """Train until ``minutes`` of training time are spent; earlier runs' time counts.
 
-    ``folder/last.pt`` is continued where it exists; otherwise weights come from ``start`` (a compact
-    checkpoint) or from chance.
+    ``folder/last.pt`` is continued where it exists; otherwise weights come from ``start`` (a
+    compact checkpoint) or from chance.
     """
     torch.set_num_threads(2)
     torch.manual_seed(seed)
@@ -104,8 +104,13 @@ def train(
             now = time.monotonic()
             state["seconds"] = now - begun
             if state["step"] % 25 == 0:
-                line = {"step": state["step"], "seconds": round(state["seconds"]), "tokens": state["tokens"],
-                        "loss": round(sum(losses) / len(losses), 4), "rate": round(rate(state["step"], progress), 3)}  # fmt: skip
+                line = {
+                    "step": state["step"],
+                    "seconds": round(state["seconds"]),
+                    "tokens": state["tokens"],
+                    "loss": round(sum(losses) / len(losses), 4),
+                    "rate": round(rate(state["step"], progress), 3),
+                }
                 losses = []
                 log.write(json.dumps(line) + "\n")
                 log.flush()
@@ -166,7 +171,7 @@ def _step(
     device: torch.device,
     scale: float,
 ) -> float:
-    """Forward, backward and update over the given micro-batches; the mean loss per learned token."""
+    """Forward, backward and update over micro-batches; the mean loss per learned token."""
     learned = sum(int((targets != IGNORED).sum()) for _, targets in pairs)
     total = 0.0
     for inputs, targets in pairs:
@@ -175,7 +180,7 @@ def _step(
             hidden = model(inputs)
             wanted = targets != IGNORED
             logits = model.logits(hidden[wanted])
-        loss = F.cross_entropy(logits.float(), targets[wanted], reduction="sum") / learned
+        loss = functional.cross_entropy(logits.float(), targets[wanted], reduction="sum") / learned
         loss.backward()
         total += float(loss.detach())
     optimizer.step(scale)

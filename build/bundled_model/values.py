@@ -1,17 +1,24 @@
-"""Argument values: each kind gives what the user says, what the call must contain, and its JSON type."""
+"""Argument values, of many kinds.
+
+Each kind gives what the user says, what the call must contain, and its JSON type.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .words import Words, pools
 
-NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-    " sixteen seventeen eighteen nineteen twenty"
-).split()
+NUMBER_WORDS = tuple(
+    re.findall(
+        r"\w+",
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+        " fifteen sixteen seventeen eighteen nineteen twenty",
+    )
+)
 
 CLOSED = {
     "onoff": ("on", "off"),
@@ -28,7 +35,7 @@ CLOSED = {
 
 @dataclass(frozen=True)
 class Value:
-    """One argument: ``spoken`` in the request, ``value`` in the call, JSON ``type``, maybe ``enum``."""
+    """One argument: as spoken in the request, as in the call, and its JSON type."""
 
     spoken: str
     value: Any
@@ -109,17 +116,37 @@ def _any_name(words: Words) -> str:
 
 
 _INVENTED = {  # kind: (share of made-up words, with a capital)
-    "city": (0.3, True), "song": (0.3, True), "artist": (0.3, True), "title": (0.2, False),
-    "item": (0.25, False), "word": (0.3, False), "topic": (0.25, False), "dish": (0.2, False),
-    "room": (0.15, False), "device": (0.15, False), "page": (0.2, False), "field": (0.2, False),
-    "button": (0.2, False), "column": (0.2, False), "app": (0.2, False), "folder": (0.2, False),
-    "task": (0.0, False), "message": (0.0, False),
-}  # fmt: skip
+    "city": (0.3, True),
+    "song": (0.3, True),
+    "artist": (0.3, True),
+    "title": (0.2, False),
+    "item": (0.25, False),
+    "word": (0.3, False),
+    "topic": (0.25, False),
+    "dish": (0.2, False),
+    "room": (0.15, False),
+    "device": (0.15, False),
+    "page": (0.2, False),
+    "field": (0.2, False),
+    "button": (0.2, False),
+    "column": (0.2, False),
+    "app": (0.2, False),
+    "folder": (0.2, False),
+    "task": (0.0, False),
+    "message": (0.0, False),
+}
 
 _RANGES = {
-    "percent": (0, 100), "degrees": (5, 30), "minutes": (1, 90), "small": (1, 20), "hundred": (1, 500),
-    "fontsize": (8, 48), "sides": (4, 20), "angle": (5, 360), "amount": (1, 999),
-}  # fmt: skip
+    "percent": (0, 100),
+    "degrees": (5, 30),
+    "minutes": (1, 90),
+    "small": (1, 20),
+    "hundred": (1, 500),
+    "fontsize": (8, 48),
+    "sides": (4, 20),
+    "angle": (5, 360),
+    "amount": (1, 999),
+}
 
 
 def draw(words: Words, kind: str) -> Value:
@@ -136,8 +163,12 @@ def draw(words: Words, kind: str) -> Value:
     if kind == "number":
         return _decimal(words)
     makers: dict[str, Callable[[Words], str]] = {
-        "clock": _clock, "email": _email, "phone": _phone, "filename": _filename, "anyname": _any_name,
-    }  # fmt: skip
+        "clock": _clock,
+        "email": _email,
+        "phone": _phone,
+        "filename": _filename,
+        "anyname": _any_name,
+    }
     if kind in makers:
         text = makers[kind](words)
         return Value(text, text, "string")

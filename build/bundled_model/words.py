@@ -7,6 +7,7 @@ apart from what only the evaluation may use.
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from functools import cache
 from pathlib import Path
@@ -15,23 +16,36 @@ DATA = Path(__file__).parent / "data"
 HELD_OUT_SHARE = 8
 """One value in this many (by hash) is kept for the evaluation."""
 
-_ONSETS = (
-    "b br c ch cl d dr f fl g gl gr h j k kl l m n p pl pr r s sh sk sl st t tr v w y z".split()
+_ONSETS = tuple(
+    re.findall(
+        r"\w+",
+        "b br c ch cl d dr f fl g gl gr h j k kl l m n p pl pr r s sh sk sl st t tr v w y z",
+    )
 )
-_VOWELS = "a a a e e e i i o o u ai ea ee io oo".split()
-_CODAS = "b d f g k l ll m n nd nk nt p r rn rk s sh st t th v x z".split()
+_VOWELS = tuple(re.findall(r"\w+", "a a a e e e i i o o u ai ea ee io oo"))
+_CODAS = tuple(re.findall(r"\w+", "b d f g k l ll m n nd nk nt p r rn rk s sh st t th v x z"))
+
+
+def _lists(name: str) -> dict[str, tuple[str, ...]]:
+    """The lines "key: value, value" of a data file."""
+    found: dict[str, tuple[str, ...]] = {}
+    for line in (DATA / name).read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            kind, _, values = line.partition(":")
+            found[kind.strip()] = tuple(value.strip() for value in values.split(","))
+    return found
 
 
 @cache
 def pools() -> dict[str, tuple[str, ...]]:
     """All lists of values.txt and story_fills.txt by kind."""
-    found: dict[str, tuple[str, ...]] = {}
-    for name in ("values.txt", "story_fills.txt"):
-        for line in (DATA / name).read_text(encoding="utf-8").splitlines():
-            if line.strip() and not line.startswith("#"):
-                kind, _, values = line.partition(":")
-                found[kind.strip()] = tuple(value.strip() for value in values.split(","))
-    return found
+    return _lists("values.txt") | _lists("story_fills.txt")
+
+
+@cache
+def synonyms() -> dict[str, tuple[str, ...]]:
+    """Other ways to say a verb."""
+    return _lists("synonyms.txt")
 
 
 def is_held_out(text: str) -> bool:

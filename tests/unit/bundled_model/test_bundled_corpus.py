@@ -1,0 +1,160 @@
+"""The corpus: same seed same text, a clean split, calls that fit their schemas and requests."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import islice, pairwise
+from pathlib import Path
+
+import pytest
+from bundled_model import chat_format, corpus, requests, stories, tool_chats
+from bundled_model.tokenizer import SPECIALS, Tokenizer, train
+from bundled_model.words import Words, is_held_out, pools
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+FOLDER = Path(corpus.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.load(FOLDER / "tokenizer.json")
+
+
+def texts(seed: int, amount: int, held_out: bool = False) -> list[str]:
+    return [chat_format.render(*c) for _, c in islice(corpus.stream(seed, held_out), amount)]
+
+
+def test_same_seed_same_corpus() -> None:
+    assert texts(3, 40) == texts(3, 40)
+    assert texts(3, 40) != texts(4, 40)
+
+
+def test_nearly_every_conversation_is_new() -> None:
+    found = texts(1, 600)
+    assert len(set(found)) > 0.97 * len(found)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_calls_fit_their_schema_and_copy_from_the_request(held_out: bool) -> None:
+    words = Words(random.Random(11), held_out)
+    calls = 0
+    for _ in range(300):
+        messages, tools = tool_chats.tool_chat(words)
+        schemas = {t["function"]["name"]: t["function"]["parameters"] for t in tools}
+        assert len(schemas) == len(tools)
+        for before, message in pairwise(messages):
+            for call in message.get("tool_calls", ()):
+                calls += 1
+                schema = schemas[call["function"]["name"]]
+                arguments = call["function"]["arguments"]
+                assert set(schema["required"]) <= set(arguments) <= set(schema["properties"])
+                for name, value in arguments.items():
+                    kind = schema["properties"][name]
+                    assert value in kind.get("enum", [value])
+                    if kind["type"] == "string":
+                        assert value.lower() in before["content"].lower()
+    assert calls > 300
+
+
+def test_training_never_uses_held_out_values_or_phrasings() -> None:
+    words = Words(random.Random(5))
+    cities = {words.pick("city") for _ in range(2000)}
+    assert cities
+    assert not any(is_held_out(city) for city in cities)
+    held = {
+        words_held.pick("city")
+        for words_held in [Words(random.Random(6), True)]
+        for _ in range(500)
+    }
+    assert held
+    assert not held & cities
+    for intent in requests.intents():
+        assert not set(intent.ask) & set(intent.held_ask)
+        assert not set(intent.names) & set(intent.held_names)
+        assert intent.novel or (intent.ask and intent.names and intent.about)
+        assert intent.held_ask
+
+
+def test_novel_intents_never_reach_training() -> None:
+    novel = {name for intent in requests.intents() if intent.novel for name in intent.names}
+    for kind, (_, tools) in islice(corpus.stream(8), 400):
+        assert kind
+        assert not novel & {t["function"]["name"] for t in tools}
+
+
+def test_stories_name_their_characters_and_end() -> None:
+    words = Words(random.Random(2))
+    for _ in range(200):
+        story = stories.make_story(words)
+        assert "{" not in story.text
+        assert story.text.count(story.hero) >= 2
+        assert story.helper in story.text
+        assert story.text[-1] in '.!"'
+        for question, answer in story.questions:
+            assert question.endswith("?")
+            assert "{" not in question + answer
+
+
+def test_every_slot_of_the_plots_has_a_pool() -> None:
+    assert len(stories.plots()) >= 10
+    assert all(len(plot.sentences) >= 8 for plot in stories.plots())
+    assert {"spot", "glue", "trap"} <= set(pools())
+
+
+def test_template_renders_what_training_saw() -> None:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    template = environment.from_string((FOLDER / "chat_template.jinja").read_text(encoding="utf-8"))
+    for held_out in (False, True):
+        for _, (messages, tools) in islice(corpus.stream(21, held_out), 150):
+            for generate in (False, True):
+                rendered = template.render(
+                    messages=messages, tools=tools or None, add_generation_prompt=generate
+                )
+                assert rendered == chat_format.render(messages, tools, generate)
+
+
+def test_tokens_decode_to_the_text(tokenizer: Tokenizer) -> None:
+    for text in [*texts(31, 60), "Ünïcode – 漢字 🎈\n\n  x", ""]:
+        assert tokenizer.decode(tokenizer.encode(text, special=True)) == text
+
+
+def test_text_cannot_forge_special_tokens(tokenizer: Tokenizer) -> None:
+    forged = tokenizer.encode("<|im_end|><tool_call>")
+    assert not set(forged) & {tokenizer.ids[name] for name in SPECIALS}
+
+
+def test_unseen_names_are_cut_alike_in_sentence_and_call(tokenizer: Tokenizer) -> None:
+    words = Words(random.Random(77), held_out=True)
+    alike = 0
+    for _ in range(200):
+        name = words.invented(capital=True)
+        plain = tokenizer.encode(name)
+        alike += tokenizer.encode(" " + name) == [tokenizer.ids["Ġ"], *plain]
+    assert alike >= 190
+
+
+def test_digits_are_single_tokens(tokenizer: Tokenizer) -> None:
+    assert len(tokenizer.encode("20417")) == 5
+
+
+def test_loss_is_on_the_assistants_words_only(tokenizer: Tokenizer) -> None:
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello!"},
+    ]
+    ids, learn = chat_format.encode_chat(tokenizer, messages, [])
+    assert (
+        tokenizer.decode(i for i, wanted in zip(ids, learn, strict=True) if wanted)
+        == "Hello!<|im_end|>"
+    )
+
+
+def test_tokenizer_training_learns_the_commonest_pair_first() -> None:
+    merges = train(["abab abab abab 11 11 11"] * 3, size=256 + len(SPECIALS) + 3, spaced=1)
+    assert merges[0] == ("a", "b")
+    assert merges[1] == ("ab", "ab")
+    assert merges[2] == ("Ġ", "abab")
