@@ -12,9 +12,9 @@ fn raw_digit(row: u32, start: u32, column: u32) -> u32 {
     }
     var digits = raw_u8(row, start + byte);
     for (var i = 0u; i < n; i++) {
-        digits = digits * 3u & 0xffu;
+        digits = (digits * 3u) & 0xffu;
     }
-    return digits * 3u >> 8u;
+    return (digits * 3u) >> 8u;
 }
 
 fn raw_number(row: u32, start: u32, unit: u32) -> u32 {
