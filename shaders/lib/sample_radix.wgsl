@@ -1,6 +1,5 @@
-// Exact selection over the vocabulary by one workgroup: a radix search over the bits of distances,
-// which are not negative, so that their bits are ordered as they are.
-// The op gives `distance_at(index) -> f32`. Needs WORKGROUP, VOCABULARY.
+// Exact selection among candidates (sample_candidates) by one workgroup: a radix search over the bits
+// of distances, which are not negative, so that their bits are ordered as they are. Needs WORKGROUP.
 
 const BINS = 2048u;
 const BINS_PER_LANE = BINS / WORKGROUP;
@@ -11,7 +10,7 @@ var<workgroup> lane_sums: array<u32, WORKGROUP>;
 var<workgroup> found: vec4u;   // digit, what remains to be reached within it, 1 where it was found
 
 // Every id has weight 1 (mass_scale 0), or its probability exp(-distance) * mass_scale in
-// fixed point. Among ids within `limit`: the smallest distance up to which the weights add up to
+// fixed point. Among candidates within `limit`: the smallest distance up to which the weights add up to
 // `wanted`, or to `fraction` of all of them where wanted is 0; `limit` where they do not.
 // Uniform control flow and arguments.
 fn reach_sum(limit: f32, mass_scale: f32, wanted: u32, fraction: f32, lane: u32) -> f32 {
@@ -25,8 +24,8 @@ fn reach_sum(limit: f32, mass_scale: f32, wanted: u32, fraction: f32, lane: u32)
             atomicStore(&bins[bin], 0u);
         }
         workgroupBarrier();
-        for (var index = lane; index < VOCABULARY; index += WORKGROUP) {
-            let distance = distance_at(index);
+        for (var index = lane; index < domain; index += WORKGROUP) {
+            let distance = candidate_distance(index);
             let bits = bitcast<u32>(distance);
             if (distance <= limit && (bits & prefix_mask) == prefix) {
                 let mass = u32(exp(-distance) * mass_scale + 0.5);
@@ -51,6 +50,10 @@ fn reach_sum(limit: f32, mass_scale: f32, wanted: u32, fraction: f32, lane: u32)
         remaining = digit.y;
         prefix |= digit.x << shift;
         prefix_mask |= digit_mask << shift;
+        if (pass_number == 0u) {
+            // What follows needs only the ids up to the end of this bin.
+            gather(min(limit, bitcast<f32>(prefix | ~prefix_mask & 0x7fffffffu)), lane);
+        }
     }
     return bitcast<f32>(prefix);
 }

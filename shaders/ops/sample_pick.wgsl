@@ -1,6 +1,6 @@
 // Sampling without a filter, second dispatch: one workgroup per row takes the best of the slices.
-// Header: VOCABULARY, SLICES, WORKGROUP, FAN.
-// Bindings: step, slots u32[R], samplers, partials Partial[R, SLICES], results, and those of the roles.
+// Header: VOCABULARY, SLICES, ROW_PARTIALS, WORKGROUP, FAN.
+// Bindings: step, slots u32[R], samplers, partials Partial[R, ROW_PARTIALS], results, and those of the roles.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -10,7 +10,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     var own = empty_partial();
     for (var slice = lane; slice < SLICES; slice += WORKGROUP) {
-        own = merge(own, partials[row * SLICES + slice]);
+        own = merge(own, partials[row * ROW_PARTIALS + slice]);
     }
     let all = merge_lanes(own, lane);
     if (lane == 0u) {

@@ -1,8 +1,8 @@
 // Sampling, first dispatch: one workgroup per slice of the vocabulary and row.
 // Adjusts the logits (sample_adjust), adds noise where rows are drawn without a filter, and leaves
 // the slice's Partial; keeps the adjusted scores where a filter follows (sample_keep).
-// Header: VOCABULARY, SLICE, SLICES, WORKGROUP, FAN, DRAWS, FILTERS, LOGPROBS.
-// Bindings: step, logits f32[R, V], slots u32[R], samplers, partials Partial[R, SLICES].
+// Header: VOCABULARY, SLICE, SLICES, ROW_PARTIALS, WORKGROUP, FAN, DRAWS, FILTERS, LOGPROBS.
+// Bindings: step, logits f32[R, V], slots u32[R], samplers, partials Partial[R, ROW_PARTIALS].
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -46,6 +46,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     let merged = merge_lanes(own, lane);
     if (lane == 0u) {
-        partials[row * SLICES + slice] = merged;
+        partials[row * ROW_PARTIALS + slice] = merged;
     }
 }

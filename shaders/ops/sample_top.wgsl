@@ -1,7 +1,7 @@
 // The TOP most likely ids of each row with the model's own log-probabilities, falling; equal ones by
 // rising id. One workgroup per row, after sample_scan.
-// Header: VOCABULARY, SLICES, WORKGROUP, FAN, TOP.
-// Bindings: step, logits f32[R, V], partials Partial[R, SLICES], results u32[R, RESULT_WORDS].
+// Header: VOCABULARY, SLICES, ROW_PARTIALS, WORKGROUP, FAN, TOP.
+// Bindings: step, logits f32[R, V], partials Partial[R, ROW_PARTIALS], results u32[R, RESULT_WORDS].
 
 const_assert TOP <= 20u && TOP <= VOCABULARY;
 
@@ -12,11 +12,14 @@ var<workgroup> tie: u32;
 var<workgroup> top_ids: array<u32, TOP>;
 var<workgroup> top_distances: array<f32, TOP>;
 
-var<private> row_base: u32;
 var<private> row_top: f32;
 
-fn distance_at(index: u32) -> f32 {
-    return row_top - finite(logits[row_base + index]);
+fn distance_of(id: u32) -> f32 {
+    return row_top - finite(logits[current_row * VOCABULARY + id]);
+}
+
+fn slice_top(slice: u32) -> f32 {
+    return partials[current_row * ROW_PARTIALS + slice].raw_top;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -27,7 +30,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     var own = empty_partial();
     for (var slice = lane; slice < SLICES; slice += WORKGROUP) {
-        own = merge(own, partials[row * SLICES + slice]);
+        own = merge(own, partials[row * ROW_PARTIALS + slice]);
     }
     let merged = merge_lanes(own, lane);
     if (lane == 0u) {
@@ -36,15 +39,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         tie = 0u;
     }
     let all = workgroupUniformLoad(&everything);
-    row_base = row * VOCABULARY;
+    current_row = row;
     row_top = all.raw_top;
-    let last = reach_sum(UNLIMITED, 0.0, TOP, 0.0, lane);
+    let bound = slice_bound(TOP, row_top, lane);
+    if (bound < UNLIMITED) {
+        gather(bound, lane);
+    }
+    let last = reach_sum(bound, 0.0, TOP, 0.0, lane);
 
-    for (var id = lane; id < VOCABULARY; id += WORKGROUP) {
-        let distance = distance_at(id);
+    for (var index = lane; index < domain; index += WORKGROUP) {
+        let distance = candidate_distance(index);
         if (distance < last) { // fewer than TOP of them
             let place = atomicAdd(&taken, 1u);
-            top_ids[place] = id;
+            top_ids[place] = candidate_id(index);
             top_distances[place] = distance;
         }
     }
@@ -60,8 +67,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
             atomicStore(&lowest_tie, NO_ID);
         }
         workgroupBarrier();
-        for (var id = lane; id < VOCABULARY; id += WORKGROUP) {
-            if (id >= next && distance_at(id) == last) {
+        for (var index = lane; index < domain; index += WORKGROUP) {
+            let id = candidate_id(index);
+            if (id >= next && candidate_distance(index) == last) {
                 atomicMin(&lowest_tie, id);
             }
         }

@@ -175,9 +175,8 @@ async def test_choices_equal_the_reference(
     device: Device, mode: sample.Mode, adjust: bool, vocabulary: int
 ) -> None:
     random = np.random.default_rng(vocabulary + len(mode))
-    tuning = sample.space(sample.Structure(vocabulary, 3, mode), device.capabilities)[
-        int(random.integers(6))
-    ]
+    choices = sample.space(sample.Structure(vocabulary, 3, mode), device.capabilities)
+    tuning = choices[int(random.integers(len(choices)))]
     structure = sample.Structure(vocabulary, 3, mode, logprobs=20, adjust=adjust)
     sampler = await Sampler(device, structure, tuning).prepare()
     for _ in range(3 if vocabulary > 100_000 else 8):

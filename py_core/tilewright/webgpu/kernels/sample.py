@@ -51,6 +51,10 @@ RESULT_WORDS = 44
 MAX_TOP = 20
 _NO_ID = 0xFFFFFFFF
 _PARTIAL_BYTES = 24
+_LEAST_SLICE = 512
+"""Fewest ids of a slice."""
+_CANDIDATES = 4096
+"""Ids that a filter can gather to look at them alone; more are searched where they are."""
 _UNLIMITED = 1.0e38
 _IN_PROMPT = 1 << 31
 
@@ -74,38 +78,53 @@ class Structure:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How."""
+    """How. A workgroup has the square of a fan of invocations: 8 (64) or 16 (256)."""
 
     fan: int = 8
-    """Square root of the workgroup's size: 8 or 16."""
+    """Of the scan."""
     per_lane: int = 16
     """Ids per invocation of the scan."""
+    search_fan: int = 16
+    """Of the dispatches that have one workgroup per row."""
 
     @property
-    def workgroup(self) -> int:
-        """Invocations of a workgroup."""
-        return self.fan * self.fan
+    def slice(self) -> int:
+        """Ids per workgroup of the scan."""
+        return self.fan * self.fan * self.per_lane
 
 
 def naive(structure: Structure) -> Tuning:
-    """Return the tuning that is good everywhere."""
-    return Tuning()
+    """Return the tuning that is good everywhere: 32 to 128 slices.
+
+    Fewer are cheaper to scan, more bound the search of a filter better.
+    """
+    searches = structure.mode == "filtered" or bool(structure.logprobs)
+    least = 8 if searches else 16
+    return Tuning(8, max(least, ceil_div(structure.vocabulary, 128 * 64)))
 
 
 def space(structure: Structure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing."""
-    fans = [fan for fan in (8, 16) if fan * fan <= capabilities.max_invocations]
-    return [Tuning(fan, per_lane) for fan in fans for per_lane in (8, 16, 32)]
+    found = [naive(structure)]
+    for fan, per_lane in ((8, 8), (8, 16), (8, 32), (8, 64), (16, 4), (16, 8), (16, 16)):
+        for search_fan in (8, 16):
+            if max(fan, search_fan) ** 2 <= capabilities.max_invocations:
+                found.append(Tuning(fan, per_lane, search_fan))
+    return list(dict.fromkeys(found))
 
 
 def slices(structure: Structure, tuning: Tuning) -> int:
     """Return into how many slices the scan cuts the vocabulary."""
-    return ceil_div(structure.vocabulary, tuning.workgroup * tuning.per_lane)
+    return ceil_div(structure.vocabulary, tuning.slice)
+
+
+def _row_partials(structure: Structure) -> int:
+    return ceil_div(structure.vocabulary, _LEAST_SLICE) + _CANDIDATES
 
 
 def partials_bytes(structure: Structure, tuning: Tuning) -> int:
-    """Return the size of ``partials``."""
-    return _PARTIAL_BYTES * structure.rows * slices(structure, tuning)
+    """Return the size of ``partials``: the same for every mode and tuning."""
+    return _PARTIAL_BYTES * structure.rows * _row_partials(structure)
 
 
 def mask_bytes(vocabulary: int) -> int:
@@ -121,12 +140,13 @@ def kernels(structure: Structure, tuning: Tuning, capabilities: Capabilities) ->
     return made
 
 
-def _constants(structure: Structure, tuning: Tuning) -> dict[str, Constant]:
+def _constants(structure: Structure, tuning: Tuning, fan: int) -> dict[str, Constant]:
     return {
         "VOCABULARY": structure.vocabulary,
         "SLICES": slices(structure, tuning),
-        "WORKGROUP": tuning.workgroup,
-        "FAN": tuning.fan,
+        "ROW_PARTIALS": _row_partials(structure),
+        "WORKGROUP": fan * fan,
+        "FAN": fan,
     }
 
 
@@ -142,8 +162,8 @@ def _partials(access: str = "read") -> Binding:
 
 def _scan(structure: Structure, tuning: Tuning) -> Kernel:
     filters = structure.mode == "filtered"
-    constants = _constants(structure, tuning) | {
-        "SLICE": tuning.workgroup * tuning.per_lane,
+    constants = _constants(structure, tuning, tuning.fan) | {
+        "SLICE": tuning.slice,
         "DRAWS": structure.mode == "plain",
         "FILTERS": filters,
         "LOGPROBS": structure.logprobs is not None,
@@ -167,11 +187,11 @@ def _scan(structure: Structure, tuning: Tuning) -> Kernel:
 def _choice(structure: Structure, tuning: Tuning) -> Kernel:
     filters = structure.mode == "filtered"
     bindings = [_STEP, _SLOTS, Binding("samplers", "array<Sampler>", "read_write")]
-    bindings += [_partials(), _RESULTS]
+    bindings += [_partials("read_write" if filters else "read"), _RESULTS]
     files = ["lib/sample_reduce.wgsl", "lib/sample_choose.wgsl"]
     if filters:
         bindings.append(Binding("scores", "array<f32>"))
-        files.append("lib/sample_radix.wgsl")
+        files += ["lib/sample_candidates.wgsl", "lib/sample_radix.wgsl"]
     if structure.logprobs is None:
         files.append("lib/sample_logprob_none.wgsl")
     else:
@@ -184,15 +204,15 @@ def _choice(structure: Structure, tuning: Tuning) -> Kernel:
     else:
         files.append("lib/sample_next_none.wgsl")
     name = "sample_filter" if filters else "sample_pick"
-    constants = _constants(structure, tuning)
+    constants = _constants(structure, tuning, tuning.search_fan if filters else 8)
     return _kernel(name, structure, files, constants, bindings, (structure.rows, 1, 1))
 
 
 def _top(structure: Structure, tuning: Tuning) -> Kernel:
     top = min(structure.logprobs or 0, MAX_TOP, structure.vocabulary)
-    constants = _constants(structure, tuning) | {"TOP": top}
-    bindings = [_STEP, _LOGITS, _partials(), _RESULTS]
-    files = ["lib/sample_reduce.wgsl", "lib/sample_radix.wgsl"]
+    constants = _constants(structure, tuning, tuning.search_fan) | {"TOP": top}
+    bindings = [_STEP, _LOGITS, _partials("read_write"), _RESULTS]
+    files = ["lib/sample_reduce.wgsl", "lib/sample_candidates.wgsl", "lib/sample_radix.wgsl"]
     return _kernel("sample_top", structure, files, constants, bindings, (structure.rows, 1, 1))
 
 
