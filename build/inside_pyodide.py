@@ -7,6 +7,7 @@ drops docstrings, asserts and line numbers.
 """
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -63,13 +64,15 @@ def used_standard_library(sources: list[str]) -> list[str]:
     """Return the paths within the library's zip of all modules that these files lead to."""
     for name in sorted(set(LAZY).union(*(imported_names(Path(s).read_text()) for s in sources))):
         if name.partition(".")[0] in sys.stdlib_module_names | {"pyodide", "_pyodide"}:
-            try:
+            # It may be a name inside a module, or a module of another platform.
+            with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-            except ImportError:
-                pass  # a name inside a module, or a module of another platform
     prefix = ZIP + "/"
-    origins = (getattr(m.__spec__, "origin", None) or "" for m in list(sys.modules.values())
-               if getattr(m, "__spec__", None))
+    origins = (
+        getattr(m.__spec__, "origin", None) or ""
+        for m in list(sys.modules.values())
+        if getattr(m, "__spec__", None)
+    )
     return sorted({o.removeprefix(prefix) for o in origins if o.startswith(prefix)})
 
 

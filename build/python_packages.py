@@ -59,11 +59,11 @@ def installed(name: str, depends: list[str], skip: tuple[str, ...] = ()) -> Pack
 def tilewright(version: str) -> Package:
     """Describe the core: Python files of py_core and the shaders beside them."""
     package = ROOT / "py_core" / "tilewright"
-    native_only = {"serve/http.py", "serve/cli.py", "serve/testing.py"}
+    native_only = ("serve/http.py", "serve/cli/", "serve/testing.py")
     files: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()
-        if path.is_file() and "__pycache__" not in name and name not in native_only:
+        if path.is_file() and "__pycache__" not in name and not name.startswith(native_only):
             files[f"tilewright/{name}"] = path
     shaders = ROOT / "shaders"
     for path in sorted(shaders.rglob("*.wgsl")):

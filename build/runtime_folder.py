@@ -103,7 +103,7 @@ def bundle(
 
 
 def write_scripts(runtime: dict[str, Any]) -> None:
-    """Bundle workers, pages and the entry modules; copy the public files with their assets named."""
+    """Bundle workers, pages and entry modules; copy the public files with their assets named."""
     source = WEB / "src"
     workers = bundle(
         [source / "worker.ts", source / "python_worker.ts"], "assets", {"RUNTIME": runtime}

@@ -20,3 +20,11 @@ export class SourceError extends TilewrightError {
     super("source_unavailable", message, details);
   }
 }
+
+/**
+ * Throw the error `cancelled` when a signal has fired. Not the signal's own reason: Pyodide 314
+ * never settles its future for a DOMException that a script made.
+ */
+export function throwIfStopped(signal: AbortSignal | undefined | null): void {
+  if (signal?.aborted) throw new TilewrightError("cancelled", "Stopped.");
+}

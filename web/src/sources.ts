@@ -5,7 +5,7 @@
  * Knows nothing about the GPU, about models, or about what is stored where (`storage.ts` does).
  */
 
-import { SourceError } from "./errors.ts";
+import { SourceError, throwIfStopped, TilewrightError } from "./errors.ts";
 
 /** Size of the pieces in which bytes move; one such buffer is reused per stream. */
 export const PIECE = 1024 * 1024;
@@ -73,7 +73,7 @@ export class BlobSource implements ByteSource {
   async *stream(offset: number, length: number, signal?: AbortSignal) {
     checkRange(this, offset, length);
     for (let at = 0; at < length; at += PIECE) {
-      signal?.throwIfAborted();
+      throwIfStopped(signal);
       yield await this.read(offset + at, Math.min(PIECE, length - at));
     }
   }
@@ -114,7 +114,7 @@ export class HandleSource implements ByteSource {
     checkRange(this, offset, length);
     const piece = new Uint8Array(Math.min(PIECE, length));
     for (let at = 0; at < length; at += PIECE) {
-      signal?.throwIfAborted();
+      throwIfStopped(signal);
       const part = piece.subarray(0, Math.min(PIECE, length - at));
       this.#fill(part, offset + at);
       yield part;
@@ -215,7 +215,7 @@ async function request(
   try {
     response = await fetch(url, { headers, ...(signal ? { signal } : {}) });
   } catch (error) {
-    if (signal?.aborted) throw signal.reason;
+    throwIfStopped(signal);
     throw new SourceError(`${url} cannot be reached (${String(error)}): check the address and the network.`);
   }
   if (!response.ok && response.status !== 416) {
@@ -240,14 +240,14 @@ async function* pieces(body: ReadableStream<Uint8Array<ArrayBuffer>>, signal?: A
   try {
     for (;;) {
       const { done, value } = await reader.read(new Uint8Array(buffer), { min: PIECE } as never);
-      signal?.throwIfAborted();
+      throwIfStopped(signal);
       if (value?.byteLength) yield value as Uint8Array<ArrayBuffer>;
       if (done || !value) return;
       buffer = value.buffer as ArrayBuffer;
     }
   } catch (error) {
-    if (signal?.aborted) throw signal.reason;
-    if (error instanceof SourceError) throw error;
+    throwIfStopped(signal);
+    if (error instanceof TilewrightError) throw error;
     throw new SourceError(`The connection broke (${String(error)}): try again.`);
   } finally {
     reader.cancel().catch(() => undefined);

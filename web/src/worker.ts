@@ -1,2 +1,65 @@
-/** Placeholder until the protocol exists. */
-export {};
+/**
+ * The worker that runs the model: starts Python, and carries JSON between the page and its loop.
+ *
+ * The first message of the page is `{type: "start", environment}`; from then on the messages are
+ * those of `protocol.ts`. A load's `File` or address is opened here, because its bytes go to the
+ * GPU without passing through Python.
+ */
+
+import { TilewrightError } from "./errors.ts";
+import type { Load, Request } from "./protocol.ts";
+import { startPython } from "./runtime.ts";
+import { BlobSource, type ByteSource } from "./sources.ts";
+import { openStored } from "./storage.ts";
+
+interface Start {
+  type: "start";
+  environment: Record<string, string>;
+}
+/** Asks whether the worker's event loop still turns; answered without Python. */
+interface Ping {
+  type: "ping";
+}
+type LoadHere = Load & { file?: Blob };
+
+const begun = performance.now();
+const loads = new Map<number, { message: LoadHere; stop: AbortController }>();
+let receive: ((text: string) => void) | undefined;
+const early: string[] = [];
+
+async function openSource(id: number): Promise<{ source: ByteSource; signal: AbortSignal }> {
+  const load = loads.get(id);
+  if (!load) throw new TilewrightError("internal", `there is no load ${id}`);
+  const { message, stop } = load;
+  const signal = stop.signal;
+  if (message.file) return { source: new BlobSource(message.file), signal };
+  if (message.url) return { source: await openStored(message.url, message.headers, signal), signal };
+  throw new TilewrightError("invalid_request", "A load needs a url or a file.");
+}
+
+async function start(environment: Record<string, string>): Promise<void> {
+  const python = await startPython(environment);
+  const module = python.pyimport("tilewright.serve.worker");
+  const post = (text: string) => postMessage(JSON.parse(text));
+  receive = module.start(post, openSource) as (text: string) => void;
+  const seconds = (performance.now() - begun) / 1000;
+  postMessage({ type: "ready", seconds, version: module.VERSION as string });
+  for (const text of early.splice(0)) receive(text);
+}
+
+addEventListener("message", ({ data }: MessageEvent<Request | Start | Ping>) => {
+  if (data.type === "ping") return postMessage({ type: "pong" });
+  if (data.type === "start") {
+    start(data.environment).catch((error: unknown) => {
+      const message = `The runtime did not start: ${String(error)}`;
+      postMessage({ type: "error", id: 0, code: "runtime_failed", message, details: {} });
+    });
+    return;
+  }
+  if (data.type === "load") loads.set(data.id, { message: data, stop: new AbortController() });
+  if (data.type === "abort") loads.get(data.id)?.stop.abort();
+  const { file: _, ...plain } = data as LoadHere;
+  const text = JSON.stringify(plain);
+  if (receive) receive(text);
+  else early.push(text);
+});

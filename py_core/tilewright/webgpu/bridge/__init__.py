@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from .backend import install
 from .replay import CLEAR, COPY, DISPATCH, DISPATCH_INDIRECT, RECORD_FIELDS, Plan, ReadRing, replay
-from .stream import BrowserSource, stream_into
+from .stream import BrowserSource, open_source, stream_into
 
 __all__ = [
     "CLEAR",
@@ -23,6 +23,7 @@ __all__ = [
     "Plan",
     "ReadRing",
     "install",
+    "open_source",
     "replay",
     "stream_into",
 ]

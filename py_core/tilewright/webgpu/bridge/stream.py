@@ -6,7 +6,7 @@ A ``BrowserSource`` wraps a JavaScript ``ByteSource`` (a URL, a Blob, a stored f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...errors import CancelledError, SourceError, TilewrightError
@@ -16,9 +16,20 @@ from ...formats.source import check_range
 def _translated(error: Any) -> TilewrightError:
     """Turn what JavaScript threw into an error of Tilewright."""
     reason = error.js_error
-    if getattr(reason, "name", "") == "AbortError":
+    if getattr(reason, "name", "") == "AbortError" or getattr(reason, "code", "") == "cancelled":
         return CancelledError("Loading was stopped.")
     return SourceError(str(reason.message))
+
+
+async def open_source(opening: Awaitable[Any]) -> BrowserSource:
+    """Await what JavaScript opens (an object with ``source`` and ``signal``) and wrap it."""
+    from pyodide.ffi import JsException
+
+    try:
+        opened = await opening
+    except JsException as error:
+        raise _translated(error) from error
+    return BrowserSource(opened.source, opened.signal)
 
 
 class BrowserSource:

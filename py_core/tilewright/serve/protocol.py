@@ -1,0 +1,191 @@
+"""The messages between a page and the worker that runs the model: the one description of them.
+
+``web/src/protocol.ts`` is generated from this module (``build/generate.py``). All messages are
+JSON, except that a ``load`` may carry a ``File``, which stays on the JavaScript side. Requests
+carry an ``id`` that the answers repeat; ids are positive and chosen by the page. Knows nothing of
+models.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+DELTA_WINDOW = 32
+"""Most ``delta`` messages of one request that may be unacknowledged; then decoding waits."""
+DELTA_SECONDS = 0.016
+"""Deltas are gathered for about this long before they are sent: one frame of a 60 Hz screen."""
+
+
+class LoadOptions(TypedDict, total=False):
+    """How to load; what is left out is chosen for the model and the device."""
+
+    context_length: int
+    kv: Literal["f32", "f16", "q8_0"]
+    max_sequences: int
+
+
+class Sampling(TypedDict, total=False):
+    """How to choose tokens; the fields of ``engine.sampling.SamplingParams``."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    logit_bias: dict[str, float]
+    seed: int
+    logprobs: int
+    max_tokens: int
+    ignore_eos: bool
+
+
+class Load(TypedDict):
+    """Load a model from a URL or from the ``File`` sent with the message."""
+
+    type: Literal["load"]
+    id: int
+    url: NotRequired[str]
+    headers: NotRequired[dict[str, str]]
+    options: NotRequired[LoadOptions]
+
+
+class Generate(TypedDict):
+    """Complete messages, a plain prompt, or token ids: exactly one of the three."""
+
+    type: Literal["generate"]
+    id: int
+    messages: NotRequired[list[dict[str, Any]]]
+    prompt: NotRequired[str]
+    ids: NotRequired[list[int]]
+    sampling: NotRequired[Sampling]
+    stop: NotRequired[list[str]]
+    tools: NotRequired[list[dict[str, Any]]]
+    variables: NotRequired[dict[str, Any]]
+
+
+class Ack(TypedDict):
+    """The page has taken one ``delta`` of a request."""
+
+    type: Literal["ack"]
+    id: int
+
+
+class Abort(TypedDict):
+    """Stop a ``load`` or ``generate``; it ends with the error ``cancelled``."""
+
+    type: Literal["abort"]
+    id: int
+
+
+class Unload(TypedDict):
+    """Stop everything and free the model's memory."""
+
+    type: Literal["unload"]
+    id: int
+
+
+class Stats(TypedDict):
+    """Ask for the counters of the engine."""
+
+    type: Literal["stats"]
+    id: int
+
+
+class Ready(TypedDict):
+    """Python runs; sent once."""
+
+    type: Literal["ready"]
+    seconds: float
+    version: str
+
+
+class ProgressReport(TypedDict):
+    """How far a load is; also sent during a generation whose lost device is being replaced."""
+
+    type: Literal["progress"]
+    id: int
+    phase: str
+    done: int
+    total: int
+    seconds: float
+
+
+class ModelInfo(TypedDict):
+    """What was loaded."""
+
+    name: str
+    architecture: str
+    context_length: int
+    vocabulary: int
+    has_chat_template: bool
+    bytes: int
+    device: str
+
+
+class Loaded(TypedDict):
+    """A ``load`` is done."""
+
+    type: Literal["loaded"]
+    id: int
+    model: ModelInfo
+
+
+class TokenReport(TypedDict):
+    """One token of a delta."""
+
+    id: int
+    logprob: NotRequired[float]
+    top: NotRequired[list[tuple[int, float]]]
+
+
+class DeltaReport(TypedDict):
+    """A piece of an answer; acknowledge it with ``ack``."""
+
+    type: Literal["delta"]
+    id: int
+    text: str
+    tokens: list[TokenReport]
+
+
+class UsageReport(TypedDict):
+    """What a completion cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    time_to_first_token_s: float
+    completion_s: float
+    tokens_per_second: float
+
+
+class Done(TypedDict):
+    """A ``generate`` is complete."""
+
+    type: Literal["done"]
+    id: int
+    finish_reason: str
+    usage: UsageReport
+
+
+class Result(TypedDict):
+    """The answer to ``stats`` (counters) and ``unload`` (empty)."""
+
+    type: Literal["result"]
+    id: int
+    value: dict[str, Any]
+
+
+class Failure(TypedDict):
+    """A request failed; ``code`` is one of ``tilewright/errors.py``."""
+
+    type: Literal["error"]
+    id: int
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+Request = Load | Generate | Ack | Abort | Unload | Stats
+Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure

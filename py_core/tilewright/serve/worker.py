@@ -1,0 +1,365 @@
+"""The Python half of the worker: requests in, messages out, one model at a time.
+
+``WorkerLoop`` knows no JavaScript: it is given ``post`` (a JSON text for the page), a way to open
+the bytes of a load, and a way to load a model, so tests drive it natively with a fake. ``start`` is
+the edge that ``web/src/worker.ts`` calls. The messages are those of ``protocol.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Protocol
+
+from .. import __version__
+from ..engine.sampling import SamplingParams
+from ..errors import (
+    BusyError,
+    CancelledError,
+    DeviceLostError,
+    InvalidRequestError,
+    TilewrightError,
+)
+from ..formats.source import ByteSource
+from ..webgpu.memory import Progress
+from . import protocol
+from .chat import ChatModel, Delta, LoadOptions, Usage
+
+Message = dict[str, Any]
+OpenSource = Callable[[int], Awaitable[ByteSource]]
+_RECOVERIES = 2
+"""How often one generation may replace a lost device."""
+
+
+class Model(Protocol):
+    """What the loop needs of a ``ChatModel``."""
+
+    def complete(
+        self, prompt: Any, sampling: SamplingParams | None = None, **options: Any
+    ) -> AsyncIterator[Delta]:
+        """Stream a completion."""
+        ...
+
+    def prompt_ids(self, prompt: Any, **options: Any) -> list[int]:
+        """Return the ids of a prompt or of messages."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters."""
+        ...
+
+    async def close(self) -> None:
+        """Free the memory."""
+        ...
+
+
+LoadModel = Callable[..., Awaitable[Any]]
+Describe = Callable[[Any], protocol.ModelInfo]
+
+
+def describe(model: ChatModel) -> protocol.ModelInfo:
+    """Return what the page is told about a model."""
+    device = model.runner.device
+    return {
+        "name": model.name,
+        "architecture": model.file.architecture,
+        "context_length": model.runner.context_length,
+        "vocabulary": model.tokenizer.vocabulary_size,
+        "has_chat_template": model.template is not None,
+        "bytes": sum(source.size for source in model.file.sources),
+        "device": device.name,
+    }
+
+
+class WorkerLoop:
+    """Serves the requests of one page."""
+
+    def __init__(
+        self,
+        post: Callable[[str], None],
+        open_source: OpenSource,
+        load: LoadModel = ChatModel.load,
+        describe: Describe = describe,
+    ) -> None:
+        self._post = post
+        self._open_source = open_source
+        self._load_model = load
+        self._describe = describe
+        self._model: Model | None = None
+        self._reload: Callable[[int], Awaitable[Model]] | None = None
+        self._recovery: asyncio.Task[Model] | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._windows: dict[int, asyncio.Semaphore] = {}
+
+    def receive(self, text: str) -> None:
+        """Take one request (JSON); its answers follow through ``post``."""
+        message: Message = json.loads(text)
+        kind, number = message.get("type"), message.get("id")
+        if not isinstance(number, int) or isinstance(number, bool):
+            self._fail(0, InvalidRequestError("A request needs a number as its id.", field="id"))
+        elif kind == "ack":
+            window = self._windows.get(number)
+            if window is not None:
+                window.release()
+        elif kind == "abort":
+            task = self._tasks.get(number)
+            if task is not None:
+                task.cancel()
+        elif number in self._tasks:
+            self._fail(number, InvalidRequestError("This id is already in use.", field="id"))
+        else:
+            work = self._work(message, number)
+            task = asyncio.ensure_future(self._guarded(number, work))
+            self._tasks[number] = task
+            task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
+    def _send(self, **message: Any) -> None:
+        self._post(json.dumps(message))
+
+    def _fail(self, number: int, error: TilewrightError) -> None:
+        self._send(type="error", id=number, **error.to_dict())
+
+    async def _work(self, message: Message, number: int) -> None:
+        kind = message.get("type")
+        if kind == "load":
+            await self._load(message, number)
+        elif kind == "generate":
+            await self._generate(message, number)
+        elif kind == "unload":
+            await self._unload(number)
+        elif kind == "stats":
+            self._send(type="result", id=number, value=self._loaded().stats())
+        else:
+            raise InvalidRequestError(f"There is no request of type {kind!r}.", field="type")
+
+    async def _guarded(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            self._fail(number, CancelledError("Stopped."))
+        except TilewrightError as error:
+            self._fail(number, error)
+        except MemoryError:
+            self._fail_plainly(
+                number, "out_of_memory", "The worker's memory is full: reload the page."
+            )
+        except Exception as error:  # a defect of ours: the page must still hear of it
+            self._fail_plainly(number, "internal", f"{type(error).__name__}: {error}")
+            raise
+
+    def _fail_plainly(self, number: int, code: str, message: str) -> None:
+        self._send(type="error", id=number, code=code, message=message, details={})
+
+    def _loaded(self) -> Model:
+        if self._model is None:
+            raise InvalidRequestError("No model is loaded: send a load request first.")
+        return self._model
+
+    async def _load(self, message: Message, number: int) -> None:
+        if self._model is not None or self._reload is not None:
+            raise BusyError("A model is loaded or loading: unload it first.")
+        options = _options(message.get("options", {}))
+
+        async def load(asked_by: int) -> Model:
+            source = await self._open_source(number)
+            model: Model = await self._load_model(
+                source, options=options, on_progress=self._reporter(asked_by)
+            )
+            return model
+
+        self._reload = load
+        try:
+            self._model = await load(number)
+        except BaseException:
+            self._reload = None
+            raise
+        self._send(type="loaded", id=number, model=self._describe(self._model))
+
+    def _reporter(self, number: int) -> Callable[[Progress], None]:
+        last = -1.0
+
+        def report(progress: Progress) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            if now - last < 0.05 and progress.done < progress.total:
+                return
+            last = now
+            self._send(
+                type="progress",
+                id=number,
+                phase=progress.phase,
+                done=progress.done,
+                total=progress.total,
+                seconds=round(progress.seconds, 3),
+            )
+
+        return report
+
+    async def _generate(self, message: Message, number: int) -> None:
+        model = self._loaded()
+        prompt = _prompt(message)
+        sampling = _sampling(message.get("sampling", {}))
+        options = {"tools": message.get("tools"), "variables": message.get("variables")}
+        ids = prompt if "ids" in message else model.prompt_ids(prompt, **options)
+        outbox = _Outbox(self, number)
+        self._windows[number] = outbox.window
+        try:
+            await self._stream(list(ids), sampling, list(message.get("stop", [])), outbox)
+        finally:
+            del self._windows[number]
+
+    async def _stream(
+        self, ids: list[int], sampling: SamplingParams, stop: list[str], outbox: _Outbox
+    ) -> None:
+        """Run a completion; a lost device is replaced, and the completion goes on where it was."""
+        for attempt in range(_RECOVERIES + 1):
+            made = outbox.made
+            left = sampling.max_tokens and sampling.max_tokens - len(made)
+            model = self._loaded()
+            generation = model.complete(
+                [*ids, *made], replace(sampling, max_tokens=left), stop=stop
+            )
+            try:
+                async for delta in generation:
+                    await outbox.put(delta)
+                    if delta.finish_reason is not None:
+                        outbox.finish(delta, len(ids), len(made))
+                return
+            except DeviceLostError:
+                if attempt == _RECOVERIES:
+                    raise
+                await self._recover(outbox.number)
+            finally:
+                closing = getattr(generation, "aclose", None)
+                if closing is not None:
+                    await closing()
+
+    async def _recover(self, number: int) -> None:
+        """Load the model again on a new device, once for all generations that were running."""
+        if self._recovery is None:
+            assert self._reload is not None
+            self._model = None
+            self._recovery = asyncio.ensure_future(self._reload(number))
+        try:
+            self._model = await asyncio.shield(self._recovery)
+        finally:
+            self._recovery = None
+
+    async def _unload(self, number: int) -> None:
+        others = [task for key, task in self._tasks.items() if key != number]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        model, self._model, self._reload = self._model, None, None
+        if model is not None:
+            await model.close()
+        self._send(type="result", id=number, value={})
+
+
+class _Outbox:
+    """Gathers deltas for a frame, and waits when the page does not keep up."""
+
+    def __init__(self, loop: WorkerLoop, number: int) -> None:
+        self.number = number
+        self.window = asyncio.Semaphore(protocol.DELTA_WINDOW)
+        self.made: list[int] = []
+        self._loop = loop
+        self._text = ""
+        self._tokens: list[protocol.TokenReport] = []
+        self._sent_at = -1.0
+
+    async def put(self, delta: Delta) -> None:
+        self._text += delta.text
+        for token in delta.tokens:
+            self.made.append(token.id)
+            report: protocol.TokenReport = {"id": token.id}
+            if token.logprob is not None:
+                report["logprob"] = token.logprob
+                report["top"] = list(token.top)
+            self._tokens.append(report)
+        now = time.perf_counter()
+        if delta.finish_reason is None and now - self._sent_at < protocol.DELTA_SECONDS:
+            return
+        self._sent_at = now
+        await self.window.acquire()
+        self._loop._send(type="delta", id=self.number, text=self._text, tokens=self._tokens)
+        self._text, self._tokens = "", []
+
+    def finish(self, delta: Delta, prompt_tokens: int, before: int) -> None:
+        usage = delta.usage or Usage()
+        # Tokens made before a lost device were part of the last prompt: count them as made.
+        counted = replace(
+            usage,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=usage.completion_tokens + before,
+            cached_tokens=min(usage.cached_tokens, prompt_tokens),
+        )
+        self._loop._send(
+            type="done",
+            id=self.number,
+            finish_reason=delta.finish_reason,
+            usage=counted.to_dict(),
+        )
+
+
+def _options(fields: Message) -> LoadOptions:
+    _known("options", fields, protocol.LoadOptions.__annotations__)
+    return LoadOptions(**fields)
+
+
+def _sampling(fields: Message) -> SamplingParams:
+    _known("sampling", fields, protocol.Sampling.__annotations__)
+    bias = fields.get("logit_bias", {})
+    try:
+        ids = {int(token): weight for token, weight in bias.items()}
+    except (AttributeError, ValueError) as error:
+        raise InvalidRequestError(
+            "logit_bias must map token ids to numbers.", field="logit_bias"
+        ) from error
+    return SamplingParams(**{**fields, "logit_bias": ids})
+
+
+def _known(name: str, fields: Message, known: dict[str, Any]) -> None:
+    if not isinstance(fields, dict):
+        raise InvalidRequestError(f"{name} must be an object.", field=name)
+    for field in fields:
+        if field not in known:
+            raise InvalidRequestError(f"{name} has no field {field!r}.", field=field)
+
+
+def _prompt(message: Message) -> Any:
+    given = [key for key in ("messages", "prompt", "ids") if message.get(key) is not None]
+    if len(given) != 1:
+        raise InvalidRequestError(
+            "Give exactly one of messages, prompt and ids.", field="messages", given=given
+        )
+    value = message[given[0]]
+    if given[0] == "prompt":
+        good = isinstance(value, str)
+    elif given[0] == "ids":
+        good = isinstance(value, list) and all(type(item) is int for item in value)
+    else:
+        good = isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    if not good:
+        raise InvalidRequestError(f"{given[0]} has the wrong type.", field=given[0])
+    return value
+
+
+def start(post: Callable[[str], None], open_source: Callable[[int], Awaitable[Any]]) -> Any:
+    """Return the function that takes requests; called by the JavaScript half.
+
+    ``open_source`` gives, for the id of a load, an object with a JavaScript ByteSource and the
+    AbortSignal of that load.
+    """
+    from ..webgpu import bridge
+
+    async def open_bytes(number: int) -> ByteSource:
+        return await bridge.open_source(open_source(number))
+
+    return WorkerLoop(post, open_bytes).receive
+
+
+VERSION = __version__

@@ -1,0 +1,220 @@
+/**
+ * The client of a page: `await Tilewright.load(model)`, then `engine.chat.completions.create(...)`
+ * with the OpenAI field names. Streaming is an async iterator; every wait takes an AbortSignal.
+ */
+
+import { Connection } from "./connection.ts";
+import { TilewrightError } from "./errors.ts";
+import type { DeltaReport, Generate, LoadOptions, ModelInfo, UsageReport } from "./protocol.ts";
+import {
+  type ChatChunk,
+  type ChatCompletion,
+  type ChatRequest,
+  type CompletionRequest,
+  toGenerate,
+} from "./requests.ts";
+
+/** How far a load is. */
+export interface Progress {
+  phase: string;
+  done: number;
+  total: number;
+  seconds: number;
+}
+
+export interface EngineOptions extends LoadOptions {
+  onProgress?: (progress: Progress) => void;
+  signal?: AbortSignal;
+  /** Sent with every request for the model's bytes, for example an access token. */
+  headers?: Record<string, string>;
+  /** Where `hf:` references are looked up. */
+  hub?: string;
+  /** Switches of the Python side, such as `TILEWRIGHT_DEBUG`. */
+  environment?: Record<string, string>;
+}
+
+/** One step of a stream: text and tokens, and at the end the reason and the usage. */
+export interface StreamPart {
+  text: string;
+  tokens: DeltaReport["tokens"];
+  finishReason: string | null;
+  usage: UsageReport | null;
+}
+
+/** Return the address of a model reference: `hf:org/repo/file.gguf`, `name.gguf`, or any URL. */
+export function modelUrl(reference: string, hub = "https://huggingface.co"): string {
+  if (!reference.startsWith("hf:")) return new URL(reference, document.baseURI).href;
+  const [path, revision = "main"] = reference.slice(3).split("@");
+  const [organisation, repository, ...file] = path!.split("/");
+  if (!organisation || !repository || file.length === 0) {
+    throw new TilewrightError("invalid_request", `${reference} is not hf:organisation/repository/file.`);
+  }
+  return `${hub}/${organisation}/${repository}/resolve/${revision}/${file.join("/")}`;
+}
+
+export class Tilewright {
+  readonly info: ModelInfo;
+  readonly chat: { completions: { create: ChatCreate } };
+  readonly #connection: Connection;
+
+  private constructor(connection: Connection, info: ModelInfo) {
+    this.#connection = connection;
+    this.info = info;
+    this.chat = { completions: { create: ((request) => this.#create(request)) as ChatCreate } };
+  }
+
+  /** Start a worker and load a model: a URL, an `hf:` reference, or a File. */
+  static async load(model: string | URL | Blob, options: EngineOptions = {}): Promise<Tilewright> {
+    const { onProgress, signal, headers, hub, environment, ...load } = options;
+    const url = model instanceof Blob ? undefined : modelUrl(String(model), hub);
+    const connection = new Connection(environment);
+    try {
+      onProgress?.({ phase: "runtime", done: 0, total: 0, seconds: 0 });
+      const answer = await connection.request(
+        {
+          type: "load",
+          ...(url === undefined ? {} : { url }),
+          ...(headers ? { headers } : {}),
+          options: load,
+        },
+        { onProgress, signal },
+        model instanceof Blob ? model : undefined,
+      );
+      if (answer.type !== "loaded") throw new TilewrightError("internal", `got ${answer.type}`);
+      return new Tilewright(connection, answer.model);
+    } catch (error) {
+      connection.terminate();
+      throw error;
+    }
+  }
+
+  /** Complete a plain prompt or token ids, part by part. */
+  complete(request: CompletionRequest): AsyncGenerator<StreamPart, void, undefined> {
+    const { signal, ...message } = request;
+    return this.#stream({ type: "generate", ...message }, signal);
+  }
+
+  /** The engine's counters. */
+  async stats(): Promise<Record<string, unknown>> {
+    const answer = await this.#connection.request({ type: "stats" });
+    return answer.type === "result" ? answer.value : {};
+  }
+
+  /** Free the model and end the worker. */
+  async unload(): Promise<void> {
+    try {
+      await this.#connection.request({ type: "unload" });
+    } finally {
+      this.#connection.terminate();
+    }
+  }
+
+  async *#stream(
+    message: Omit<Generate, "id">,
+    signal?: AbortSignal,
+  ): AsyncGenerator<StreamPart, void, undefined> {
+    const queue: DeltaReport[] = [];
+    let wake = () => {};
+    let ended = false;
+    const stop = new AbortController();
+    const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+    const onDelta = (report: DeltaReport) => {
+      queue.push(report);
+      wake();
+    };
+    const answer = this.#connection.request(message, { onDelta, signal: either }).finally(() => {
+      ended = true;
+      wake();
+    });
+    answer.catch(() => undefined); // told by the await below
+    try {
+      while (!ended || queue.length > 0) {
+        const report = queue.shift();
+        if (!report) {
+          await new Promise<void>((resolve) => (wake = resolve));
+          continue;
+        }
+        this.#connection.acknowledge(report.id);
+        yield { text: report.text, tokens: report.tokens, finishReason: null, usage: null };
+      }
+      const done = await answer;
+      if (done.type !== "done") return;
+      yield { text: "", tokens: [], finishReason: done.finish_reason, usage: done.usage };
+    } finally {
+      if (!ended) stop.abort();
+    }
+  }
+
+  #create(request: ChatRequest): Promise<ChatCompletion> | AsyncGenerator<ChatChunk> {
+    const message = toGenerate(request);
+    const parts = this.#stream(message, request.signal);
+    const chunks = toChunks(parts, this.info.name, request.stream_options?.include_usage ?? false);
+    return request.stream ? chunks : this.#whole(parts);
+  }
+
+  async #whole(parts: AsyncIterable<StreamPart>): Promise<ChatCompletion> {
+    let content = "";
+    let last: StreamPart | undefined;
+    for await (const part of parts) {
+      content += part.text;
+      last = part;
+    }
+    return {
+      id: `chatcmpl-${crypto.randomUUID()}`,
+      object: "chat.completion",
+      created: Math.floor(Date.now() / 1000),
+      model: this.info.name,
+      choices: [
+        {
+          index: 0,
+          message: { role: "assistant", content },
+          finish_reason: last?.finishReason ?? "stop",
+        },
+      ],
+      ...usageOf(last?.usage ?? null),
+    };
+  }
+}
+
+interface ChatCreate {
+  (request: ChatRequest & { stream: true }): AsyncGenerator<ChatChunk>;
+  (request: ChatRequest & { stream?: false }): Promise<ChatCompletion>;
+}
+
+function usageOf(usage: UsageReport | null): Pick<ChatCompletion, "usage"> {
+  if (!usage) return {};
+  const { prompt_tokens, completion_tokens, cached_tokens, ...timings } = usage;
+  return {
+    usage: {
+      prompt_tokens,
+      completion_tokens,
+      total_tokens: prompt_tokens + completion_tokens,
+      prompt_tokens_details: { cached_tokens },
+      x_timings: timings,
+    },
+  };
+}
+
+async function* toChunks(
+  parts: AsyncIterable<StreamPart>,
+  model: string,
+  withUsage: boolean,
+): AsyncGenerator<ChatChunk> {
+  const common = {
+    id: `chatcmpl-${crypto.randomUUID()}`,
+    object: "chat.completion.chunk" as const,
+    created: Math.floor(Date.now() / 1000),
+    model,
+  };
+  let first = true;
+  for await (const part of parts) {
+    const delta = first
+      ? { role: "assistant" as const, content: part.text }
+      : part.text
+        ? { content: part.text }
+        : {};
+    first = false;
+    yield { ...common, choices: [{ index: 0, delta, finish_reason: part.finishReason }] };
+    if (part.usage && withUsage) yield { ...common, choices: [], ...usageOf(part.usage) };
+  }
+}
