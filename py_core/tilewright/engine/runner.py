@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,13 +18,13 @@ from ..errors import DeviceLostError, InvalidRequestError
 from ..formats.model_file import ModelFile
 from ..graph.fuse import FusionPlan, fuse
 from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
-from ..models.registry import build_graph, read_constants
+from ..models.registry import build_graph, original_context, read_constants
 from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device
-from ..webgpu.kernels import sample
+from ..webgpu.kernels import matvec, sample
 from ..webgpu.kernels.kernel import Capabilities
 from ..webgpu.kernels.kv_write import KvKind
-from ..webgpu.lower import Choose, Lowering, default_choice, refused_fusions
+from ..webgpu.lower import Choose, Lowering, accepts, default_choice
 from ..webgpu.memory import OnProgress, load_weights
 from ..webgpu.plan import Plan, record
 from ..webgpu.replay import replayer
@@ -45,9 +45,7 @@ Family = Literal["prefill", "all", "decode", "embed"]
 
 def default_context(file: ModelFile) -> int:
     """Return the context that is used where none is asked for."""
-    trained = file.metadata.get(f"{file.architecture}.context_length")
-    known = trained if isinstance(trained, int) and trained > 0 else DEFAULT_CONTEXT
-    return min(known, DEFAULT_CONTEXT)
+    return min(original_context(file), DEFAULT_CONTEXT)
 
 
 def kv_bytes(graph: Graph, kv: KvKind, tokens: int) -> int:
@@ -64,20 +62,31 @@ def plan_memory(graph: Graph, context: int) -> int:
 
 
 def fused_graphs(
-    plain: Graph,
-    kv: KvKind,
-    capabilities: Capabilities,
-    max_sequences: int,
-    fusion: FusionPlan | None = None,
-) -> tuple[Graph, Graph]:
-    """Return the graphs of prefill and of decode; they read the same weights.
+    plain: Graph, kv: KvKind, capabilities: Capabilities, fusion: FusionPlan | None = None
+) -> dict[Family, Graph]:
+    """Return the graph of each family of plans; they read the same weights.
 
-    A matmul normalises its input once, not in every workgroup, so prefill keeps norms apart.
+    A matmul normalises its input once, not in every workgroup, so only decode folds norms into
+    matrices. Prefill works on the wanted rows alone as early as it can.
     """
     plan = fusion or FusionPlan()
-    refused = refused_fusions(fuse(plain, plan), kv, capabilities, max_sequences)
-    plan = replace(plan, **dict.fromkeys(refused, False))
-    return fuse(plain, replace(plan, norm=False)), fuse(plain, plan)
+    apart = replace(plan, norm=False)
+
+    def fused(wanted: FusionPlan) -> Graph:
+        return fuse(
+            plain, wanted, accept=lambda op: accepts(op, kv, capabilities, matvec.MAX_TOKENS)
+        )
+
+    if not plain.causal:
+        return {"embed": fused(apart)}
+    made: dict[Family, Graph] = {
+        "prefill": fused(replace(apart, outputs="early")),
+        "all": fused(replace(apart, outputs="all")),
+        "decode": fused(replace(plan, outputs="all")),
+    }
+    if plain.pooled is not None:
+        made["embed"] = fused(apart)
+    return made
 
 
 def until_cache(graph: Graph) -> Graph:
@@ -100,24 +109,22 @@ class ModelRunner:
     def __init__(
         self,
         device: Device,
-        graph: Graph,
-        prefill_graph: Graph,
+        graphs: Mapping[Family, Graph],
         state: ModelState,
         *,
         context_length: int,
         choose: Choose = default_choice,
     ) -> None:
         self.device = device
-        self.graph = graph
-        """What decode steps compute."""
-        self.prefill_graph = prefill_graph
+        self.graphs = graphs
         self.choose = choose
         self.context_length = context_length
-        self.vocabulary = graph.vocabulary
+        some = next(iter(graphs.values()))
+        self.vocabulary = some.vocabulary
         self.max_sequences = state.max_sequences
         self.kv_block = KV_BLOCK
         self.kv_blocks = state.blocks
-        self.encoder = not graph.causal
+        self.encoder = not some.causal
         chunk = context_length if self.encoder else min(PREFILL_BUCKETS[-1], context_length)
         self.prefill_chunk = chunk
         self.logits_chunk = min(LOGITS_CHUNK, chunk)
@@ -126,7 +133,7 @@ class ModelRunner:
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._replay = replayer(device, 4 * sample.RESULT_WORDS * state.max_sequences, RING)
         self._queue: deque[_Queued] = deque()
-        self._sampler = Sampler(device, graph.vocabulary, state.max_sequences)
+        self._sampler = Sampler(device, self.vocabulary, state.max_sequences)
         self._rows: tuple[int, ...] | None = None
         """Slots of the decode family's rows, or None when they must be written anew."""
         self._logits_of: BufferRange | None = None
@@ -155,13 +162,14 @@ class ModelRunner:
         if context < 1 or max_sequences < 1:
             raise InvalidRequestError("The context and the number of sequences must be positive.")
         plain = build_graph(file, context_length=context, constants=await read_constants(file))
-        prefill, graph = fused_graphs(plain, kv, device.capabilities, max_sequences, fusion)
-        weights = await load_weights(device, file, graph, on_progress=on_progress)
+        graphs = fused_graphs(plain, kv, device.capabilities, fusion)
+        some = next(iter(graphs.values()))
+        weights = await load_weights(device, file, some, on_progress=on_progress)
         tokens = cache_tokens or context * min(max_sequences, 2)
         try:
             state = gpu_state.allocate_state(
                 device,
-                graph,
+                some,
                 weights,
                 kv=kv,
                 context_length=context,
@@ -171,7 +179,7 @@ class ModelRunner:
         except BaseException:
             weights.release(device)
             raise
-        return cls(device, graph, prefill, state, context_length=context, choose=choose)
+        return cls(device, graphs, state, context_length=context, choose=choose)
 
     # -- plans -----------------------------------------------------------------------------------
 
@@ -189,10 +197,19 @@ class ModelRunner:
             },
         }[family]
 
+    def _graph(self, family: Family) -> Graph:
+        if family in self.graphs:
+            return self.graphs[family]
+        if family == "embed":
+            raise InvalidRequestError(
+                "This model has no pooled embedding: use an embedding model (bert, nomic-bert)."
+            )
+        raise UnsupportedModelError("This model makes embeddings; it cannot generate text.")
+
     def _step(self, family: Family) -> StepBuffers:
         if family not in self._families:
             capacities = self._capacities(family)
-            graph = self.graph if family == "decode" else self.prefill_graph
+            graph = self._graph(family)
             self._families[family] = gpu_state.allocate_step(self.device, graph, capacities)
         return self._families[family]
 
@@ -251,7 +268,9 @@ class ModelRunner:
             raise InvalidRequestError(f"A step takes 1 to {most} tokens, not {len(ids)}.")
         bucket = self._bucket(len(ids), most)
         outputs = {"none": 0, "last": 1, "all": len(ids)}[want]
-        graph = until_cache(self.prefill_graph) if want == "none" else self.prefill_graph
+        graph = self._graph(family)
+        if want == "none":
+            graph = until_cache(graph)
         rows = {
             Rows.TOKENS: bucket,
             Rows.OUTPUTS: bucket if want == "all" else 1,
@@ -265,8 +284,8 @@ class ModelRunner:
         )
         step.write_step(self.device, tokens=len(ids), outputs=outputs, sequences=1, first_slot=slot)
         self._replay.submit([plan])
-        if want != "none" and self.prefill_graph.logits is not None:
-            self._logits_of = step.value(self.prefill_graph.logits)
+        if graph.logits is not None:
+            self._logits_of = step.value(graph.logits)
 
     def _write_inputs(
         self,
@@ -286,7 +305,8 @@ class ModelRunner:
         """Submit the draw from the last prefill's logits."""
         structure = self._sampler.structure([slot], 1, advance=False)
         step = self._step("prefill")
-        plan = await self._sampler.plan("prefill", structure, step, self.prefill_graph.logits)
+        logits = self._graph("prefill").logits
+        plan = await self._sampler.plan("prefill", structure, step, logits)
         self._replay.submit([plan], self._sampler.results(1))
         self._queue.append(_Queued((slot,), structure.logprobs))
         self._rows = None
@@ -302,10 +322,11 @@ class ModelRunner:
     async def _enter_batch(self, slots: tuple[int, ...]) -> None:
         """Write the rows of the decode family for a new batch; ids stay on the GPU."""
         capacity = min(_batch(len(slots)), self.max_sequences)
-        forward = await self._plan("decode", dict.fromkeys(Rows, capacity), self.graph, "logits")
+        graph = self._graph("decode")
+        forward = await self._plan("decode", dict.fromkeys(Rows, capacity), graph, "logits")
         step = self._step("decode")
         structure = self._sampler.structure(slots, capacity, advance=True)
-        draw = await self._sampler.plan("decode", structure, step, self.graph.logits)
+        draw = await self._sampler.plan("decode", structure, step, graph.logits)
         self._decode_plans, self._decode_logprobs = (forward, draw), structure.logprobs
         write = self.device.queue.write_buffer
         write(step.slots.buffer, 0, u32(slots))
@@ -351,7 +372,8 @@ class ModelRunner:
         self, slots: Sequence[int], sequences: Sequence[Sequence[int]]
     ) -> list[list[float]]:
         """Run whole sequences in one step and read their pooled vectors."""
-        pooled = self.prefill_graph.pooled
+        graph = self._graph("embed")
+        pooled = graph.pooled
         if pooled is None:
             raise InvalidRequestError(
                 "This model has no pooled embedding: use an embedding model (bert, nomic-bert)."
@@ -366,7 +388,7 @@ class ModelRunner:
             Rows.OUTPUTS: 1,
             Rows.SEQUENCES: min(_batch(len(slots)), self.max_sequences),
         }
-        plan = await self._plan("embed", rows, self.prefill_graph, "pooled")
+        plan = await self._plan("embed", rows, graph, "pooled")
         step = self._step("embed")
         self._write_inputs(step, ids, positions, of_token, slots)
         write = self.device.queue.write_buffer

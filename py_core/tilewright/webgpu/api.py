@@ -6,7 +6,9 @@ Natively it is wgpu-native through the ``wgpu`` package. In Pyodide it is the sa
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from typing import Any
 
 from ..errors import DeviceUnavailableError
@@ -20,6 +22,9 @@ def wgpu() -> Any:
         from . import bridge
 
         bridge.install()
+    else:
+        # Without it Wayland's client library complains on standard error, even headless.
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     try:
         import wgpu as module
     except ImportError as error:

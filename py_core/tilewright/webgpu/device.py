@@ -226,14 +226,20 @@ def _capabilities(adapter: Any, handle: Any, features: Sequence[str]) -> Capabil
         offset_alignment=int(limits["min-storage-buffer-offset-alignment"]),
         f16="shader-f16" in features,
         subgroups=subgroups,
-        subgroup_min=int(info.get("subgroup_min_size") or 4) if subgroups else 1,
-        subgroup_max=int(info.get("subgroup_max_size") or 128) if subgroups else 1,
+        subgroup_min=_subgroup(info, "min", 4) if subgroups else 1,
+        subgroup_max=_subgroup(info, "max", 128) if subgroups else 1,
         timestamps="timestamp-query" in features,
         packed_dot=True,
         software=str(info.get("adapter_type", "")).upper() == "CPU"
         or "swiftshader" in str(dict(info)).lower(),
         key="|".join(str(info.get(name, "")) for name in names),
     )
+
+
+def _subgroup(info: Any, end: str, default: int) -> int:
+    """Read a subgroup size; wgpu 0.32 spells the native key ``stackgroup``."""
+    found = info.get(f"subgroup_{end}_size") or info.get(f"stackgroup_{end}_size")
+    return int(found or default)
 
 
 def _explain(kernel: Kernel, message: str) -> str:

@@ -454,27 +454,19 @@ def linear_structure(
     )
 
 
-def refused_fusions(
-    graph: Graph, kv: kv_write.KvKind, capabilities: Capabilities, tokens: int
-) -> set[str]:
-    """Return the fields of ``FusionPlan`` that must be off: no kernel does what they made."""
-    refused = set()
-    for op in graph.ops:
-        if isinstance(op, QkvPrepare):
-            layout = kv_write.KvLayout(
-                kv, op.kv_heads, op.head_size, op.v.width // op.kv_heads, KV_BLOCK, 1
-            )
-            if not qkv_prepare.supports(qkv_structure(op, layout, tokens), capabilities):
-                refused.add("prepare")
-        elif isinstance(op, Linear):
-            if op.norm is not None and not matvec.supports(
-                linear_structure(op, tokens), capabilities
-            ):
-                refused.add("norm")
-            row = 4 * packing(op.weight.quant).quant_words(op.weight.columns)
-            if op.gated and op.weight.rows * row > capabilities.max_binding:
-                refused.add("activation")
-    return refused
+def accepts(op: Op, kv: kv_write.KvKind, capabilities: Capabilities, tokens: int) -> bool:
+    """Return whether a kernel can do a fused op; where not, ``graph/fuse.py`` leaves its parts."""
+    if isinstance(op, QkvPrepare):
+        layout = kv_write.KvLayout(
+            kv, op.kv_heads, op.head_size, op.v.width // op.kv_heads, KV_BLOCK, 1
+        )
+        return qkv_prepare.supports(qkv_structure(op, layout, tokens), capabilities)
+    if isinstance(op, Linear):
+        row = 4 * packing(op.weight.quant).quant_words(op.weight.columns)
+        if op.gated and op.weight.rows * row > capabilities.max_binding:
+            return False
+        return matvec.supports(linear_structure(op, tokens), capabilities)
+    return True
 
 
 def span(value: Value) -> Span:
