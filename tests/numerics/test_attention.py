@@ -18,6 +18,8 @@ from tilewright.webgpu.kernels import attention
 from tilewright.webgpu.kernels.kernel import Capabilities, Span
 from tilewright.webgpu.kernels.kv_write import KvLayout
 
+TILE = attention.Tuning("tile", 8, keys_per_thread=3)
+
 
 async def check(
     device: Device,
@@ -82,10 +84,12 @@ async def check(
         "values": cache.value_words,
         "out": out.buffer,
     }
+    space = attention.space(structure, device.capabilities)
+    assert space[0] == attention.naive(structure)
+    assert attention.default(structure, device.capabilities) in space
     if tunings is None:
-        tunings = attention.space(structure, device.capabilities)
-        assert tunings[0] == attention.naive(structure)
-        assert attention.default(structure, device.capabilities) in tunings
+        tunings = [space[0], space[1], TILE]
+    tunings = tunings or space
     for tuning in tunings:
         kernel = attention.kernel(structure, tuning, device.capabilities)
         if tuning.splits > 1:
@@ -124,9 +128,7 @@ async def test_head_shapes(device: Device, heads, kv_heads, head_size, value_siz
     [
         {"window": 1},
         {"window": 17},
-        {"window": 1000},
-        {"softcap": 2.0},
-        {"sinks": True},
+        {"window": 1000, "softcap": 2.0},
         {"sinks": True, "window": 20, "softcap": 50.0},
     ],
 )
@@ -140,12 +142,33 @@ async def test_a_token_of_an_encoder_sees_its_whole_sequence(device: Device) -> 
     await check(device, tokens=((1, 0), (1, 2)), causal=False, lengths={1: 33}, sinks=True)
 
 
+async def test_every_candidate_of_a_long_decode(device: Device) -> None:
+    """Split or not, with contexts that leave splits without a key, and with a window."""
+    tokens = ((0, 1100), (1, 2), (2, 511))
+    await check(device, tokens=tokens, heads=6, max_blocks=70, tunings=[], sinks=True)
+    quads = [attention.Tuning("quad", 16, tile_heads=h, splits=s) for h, s in ((1, 3), (3, 16))]
+    tiles = [attention.Tuning("tile", 32, tile_heads=3, splits=8)]
+    await check(device, tokens=tokens, heads=6, max_blocks=70, tunings=quads + tiles, window=300)
+
+
+async def test_every_candidate_of_a_prefill_with_several_slots(device: Device) -> None:
+    """Tiles of tokens that change slots inside, and a last tile that is not full."""
+    tokens = (*((0, 30 + p) for p in range(9)), (3, 77), *((1, p) for p in range(5)))
+    await check(device, tokens=tokens, heads=6, kind="f16", tunings=[])
+    tiles = [attention.Tuning("tile", 8, tile_tokens=2, tile_heads=3, keys_per_thread=2)]
+    await check(device, tokens=tokens, heads=6, head_size=36, tunings=tiles)
+
+
 def test_what_is_not_implemented_is_refused() -> None:
     layout = KvLayout("f32", 2, 64, 64, 16, 4)
     for wrong in ({"alibi": True}, {"causal": False, "window": 4}):
         structure = attention.Structure(1, 4, layout, 1.0, Span(256), Span(256), **wrong)
         with pytest.raises(KernelError):
             attention.kernel(structure, attention.naive(structure), Capabilities())
+    structure = attention.Structure(1, 4, layout, 1.0, Span(256), Span(256))
+    for unfit in (attention.Tuning("quad", 8), attention.Tuning("tile", 256, tile_heads=2)):
+        with pytest.raises(KernelError):
+            attention.kernel(structure, unfit, Capabilities(max_invocations=128))
     structure = attention.Structure(1, 3, layout, 1.0, Span(192), Span(192))
     with pytest.raises(KernelError):
         attention.kernel(structure, attention.naive(structure), Capabilities())

@@ -6,7 +6,7 @@ Bindings: step, q, positions, slots, block_tables, keys, values, [lengths], [sin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...errors import KernelError
 from ..link import Alias, Binding, Constant, link
@@ -43,19 +43,21 @@ class Tuning:
     """How."""
 
     kind: str = "naive"
-    """``naive``: a thread does it all. ``tile``: see ``shaders/ops/attention_tile.wgsl``."""
+    """``naive``: a thread does it all. ``quad``: tiles of up to four rows (a row is a query head
+    of a token) in vectors and matrices. ``tile``: tiles of any number of rows in arrays, for
+    compilers that unroll loops. See ``shaders/ops/attention_*.wgsl``."""
     workgroup: int = 32
     chunk: int = 16
     """Naive: units (of four values) of the output per thread."""
     tile_tokens: int = 1
-    """Tile: tokens of a workgroup; 1 for decode."""
+    """Quad and tile: tokens of a workgroup; 1 for decode."""
     tile_heads: int = 1
-    """Tile: query heads of a workgroup, which share a key head."""
+    """Quad and tile: query heads of a workgroup, which share a key head."""
     keys_per_thread: int = 1
-    """Tile: the keys between two barriers are this times ``workgroup``."""
+    """Tile: the keys between two barriers are this times ``workgroup`` (quad: four times)."""
     splits: int = 1
-    """Tile: workgroups that share the keys. More than one: the result is in ``partials``, and
-    ``combine`` must follow."""
+    """Quad and tile: workgroups that share the keys. More than one: the result is in
+    ``partials``, and ``combine`` must follow."""
 
 
 def naive(structure: Structure) -> Tuning:
@@ -65,46 +67,56 @@ def naive(structure: Structure) -> Tuning:
 
 def default(structure: Structure, capabilities: Capabilities) -> Tuning:
     """Return a good guess without measuring (never split: one dispatch)."""
-    return naive(structure)
+    workgroup = 16 if capabilities.software else 64
+    while workgroup < ceil_div(structure.layout.value_size, 4):
+        workgroup *= 2
+    tokens, heads = _tile(structure, 4)
+    found = Tuning("quad", workgroup, tile_tokens=tokens, tile_heads=heads)
+    return found if _fits(structure, found, capabilities) else naive(structure)
 
 
 def space(structure: Structure, capabilities: Capabilities) -> list[Tuning]:
-    """Return the candidates worth timing."""
-    found = [naive(structure)]
-    decode = structure.tokens <= DECODE_TOKENS
-    for workgroup, keys_per_thread in ((8, 4), (32, 1), (64, 1), (64, 2), (128, 1)):
-        for rows in (4, 8) if decode else (8, 16):
-            heads = _tile_heads(structure, rows)
-            tokens = 1 if decode else max(1, rows // heads)
-            candidate = Tuning(
-                "tile",
-                workgroup,
-                tile_tokens=tokens,
-                tile_heads=heads,
-                keys_per_thread=keys_per_thread,
-            )
-            for splits in _splits(structure):
-                found.append(replace(candidate, splits=splits))
-    return [
-        tuning
-        for tuning in dict.fromkeys(found)
-        if _workgroup_bytes(structure, tuning) <= capabilities.workgroup_memory
-        and tuning.workgroup <= capabilities.max_invocations
-    ]
-
-
-def _tile_heads(structure: Structure, most: int) -> int:
-    """Return the largest divisor of the heads per key head that is at most ``most``."""
-    group = structure.heads // structure.layout.kv_heads
-    return max(count for count in range(1, min(group, most) + 1) if group % count == 0)
-
-
-def _splits(structure: Structure) -> tuple[int, ...]:
-    """Return the numbers of splits worth trying: long contexts of few tokens."""
+    """Return the candidates worth timing; no arrays (``tile``) on software adapters."""
     keys = structure.layout.max_blocks * structure.layout.block
-    if structure.tokens > DECODE_TOKENS or keys < 1024:
-        return (1,)
-    return (1, 4, 16)
+    long = structure.tokens <= DECODE_TOKENS and keys >= 1024
+    found = [naive(structure), default(structure, capabilities)]
+    tokens, heads = _tile(structure, 4)
+    for splits in (1, 4, 16) if long else (1,):
+        for workgroup in (16, 32, 64, 128):
+            found.append(
+                Tuning("quad", workgroup, tile_tokens=tokens, tile_heads=heads, splits=splits)
+            )
+    if capabilities.software:
+        return [t for t in dict.fromkeys(found) if _fits(structure, t, capabilities)]
+    tokens, heads = _tile(structure, 8 if structure.tokens <= DECODE_TOKENS else 16)
+    for splits in (1, 8) if long else (1,):
+        for workgroup in (32, 64):
+            found.append(
+                Tuning("tile", workgroup, tile_tokens=tokens, tile_heads=heads, splits=splits)
+            )
+    return [t for t in dict.fromkeys(found) if _fits(structure, t, capabilities)]
+
+
+def _tile(structure: Structure, rows: int) -> tuple[int, int]:
+    """Return the (tokens, heads) of a tile that come nearest to ``rows``; one token in decode."""
+    group = structure.heads // structure.layout.kv_heads
+    choices = []
+    for heads in range(1, min(group, rows) + 1):
+        if group % heads == 0:
+            tokens = 1 if structure.tokens <= DECODE_TOKENS else rows // heads
+            choices.append((tokens * heads, tokens, heads))
+    _, tokens, heads = max(choices)
+    return tokens, heads
+
+
+def _fits(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> bool:
+    """Whether the device can run it."""
+    units = ceil_div(structure.layout.value_size, 4)
+    return (
+        tuning.workgroup <= capabilities.max_invocations
+        and _workgroup_bytes(structure, tuning) <= capabilities.workgroup_memory
+        and (tuning.kind != "quad" or tuning.workgroup >= units)
+    )
 
 
 def _workgroup_bytes(structure: Structure, tuning: Tuning) -> int:
@@ -112,6 +124,8 @@ def _workgroup_bytes(structure: Structure, tuning: Tuning) -> int:
     if tuning.kind == "naive":
         return 0
     rows = tuning.tile_tokens * tuning.tile_heads
+    if tuning.kind == "quad":
+        return 64 * ceil_div(structure.layout.head_size, 4) + 128 * tuning.workgroup + 16
     queries = 16 * rows * ceil_div(structure.layout.head_size, 4)
     weights = 4 * rows * tuning.workgroup * tuning.keys_per_thread
     return queries + weights + 4 * rows + 16 * tuning.workgroup
@@ -197,8 +211,8 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
     Raises KernelError for what is not implemented (ALiBi) and for a tile that does not fit.
     """
     _check(structure)
-    if _workgroup_bytes(structure, tuning) > capabilities.workgroup_memory:
-        raise KernelError("This attention tile exceeds the device's workgroup memory.")
+    if not _fits(structure, tuning, capabilities):
+        raise KernelError(f"This device cannot run the attention tile {tuning}.")
     layout = structure.layout
     bindings, tokens_file = _bindings(structure, tuning, capabilities)
     constants = _constants(structure, tuning)
@@ -210,7 +224,8 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
     else:
         constants["TILE_TOKENS"] = tuning.tile_tokens
         constants["TILE_HEADS"] = tuning.tile_heads
-        constants["KEYS_PER_THREAD"] = tuning.keys_per_thread
+        if tuning.kind == "tile":
+            constants["KEYS_PER_THREAD"] = tuning.keys_per_thread
         files.append("attention/partials.wgsl" if tuning.splits > 1 else "attention/out.wgsl")
         tiles = ceil_div(structure.tokens, tuning.tile_tokens)
         groups = tiles * (structure.heads // tuning.tile_heads) * tuning.splits
