@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..errors import DeviceLostError, InvalidRequestError
+from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
 from ..graph.fuse import FusionPlan, fuse
 from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
@@ -197,12 +197,7 @@ class ChatModel:
 
         Closing the iterator stops the generation. The model's own end tokens end it.
         """
-        is_ids = not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], int)
-        ids = (
-            [int(i) for i in prompt]  # type: ignore[call-overload]
-            if is_ids
-            else self.prompt_ids(prompt, tools=tools, variables=variables)  # type: ignore[arg-type]
-        )
+        ids = self._ids(prompt, tools, variables)
         sampling = sampling or SamplingParams()
         if not sampling.ignore_eos:
             sampling = replace(sampling, stop_ids=sampling.stop_ids | self.tokenizer.end_ids)
@@ -216,6 +211,17 @@ class ChatModel:
                     return
         finally:
             generation.cancel()
+
+    def _ids(
+        self,
+        prompt: str | Sequence[Message] | Sequence[int],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any] | None,
+    ) -> list[int]:
+        if not isinstance(prompt, str) and prompt and isinstance(prompt[0], int):
+            return [token for token in prompt if isinstance(token, int)]
+        messages = cast("str | Sequence[Message]", prompt)
+        return self.prompt_ids(messages, tools=tools, variables=variables)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the engine and of its plans."""

@@ -52,6 +52,7 @@ from .kernels import (
     rope,
     route,
 )
+from .kernels.header import RowsFrom
 from .kernels.kernel import Capabilities, Kernel, Span
 from .kernels.linear import LinearStructure
 from .kernels.packing import packing
@@ -62,7 +63,11 @@ from .state import KV_BLOCK, ModelState, StepBuffers
 Choose = Callable[[Any, Any, Capabilities], Any]
 """(kernel module, Structure, capabilities) -> Tuning."""
 
-_FROM = {Rows.TOKENS: "tokens", Rows.OUTPUTS: "outputs", Rows.SEQUENCES: "sequences"}
+_FROM: Mapping[Rows, RowsFrom] = {
+    Rows.TOKENS: "tokens",
+    Rows.OUTPUTS: "outputs",
+    Rows.SEQUENCES: "sequences",
+}
 
 
 def default_choice(module: Any, structure: Any, capabilities: Capabilities) -> Any:
@@ -347,6 +352,7 @@ class Lowering:
 
     def _elementwise(self, op: Op) -> Call:
         ranges: dict[str, BufferRange]
+        name: elementwise.Operation
         match op:
             case Add():
                 fields: dict[str, Any] = {"x": span(op.x), "y": span(op.y), "factor": op.scale}

@@ -61,7 +61,9 @@ async def record(device: Device, label: str, calls: Sequence[Call]) -> Plan:
 
 
 def _bind(device: Device, pipeline: Pipeline, call: Call) -> Any:
-    ranges, writable, readable = [], set(), set()
+    ranges: list[BufferRange] = []
+    writable: set[int] = set()
+    readable: set[int] = set()
     for binding in call.kernel.bindings:
         found = call.ranges.get(binding.name)
         if found is None:

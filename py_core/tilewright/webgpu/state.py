@@ -93,7 +93,8 @@ def allocate_state(
             f"context of at most {most} positions, or a smaller cache format.",
             largest_context=most,
         )
-    keys, values = [], []
+    keys: list[BufferRange] = []
+    values: list[BufferRange] = []
     for layer, (key_width, value_width) in enumerate(graph.kv_width):
         for found, width, name in ((keys, key_width, "keys"), (values, value_width, "values")):
             nbytes = blocks * KV_BLOCK * kv_row_bytes(kv, width)

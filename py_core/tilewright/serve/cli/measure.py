@@ -18,7 +18,7 @@ from ...models.registry import build_graph, read_constants
 from ...webgpu.device import Device
 from ...webgpu.memory import device_bytes
 from ...webgpu.profile import copy_bandwidth
-from ..chat import ChatModel
+from ..chat import ChatModel, LoadOptions
 from . import options
 
 
@@ -96,7 +96,7 @@ async def _bench(arguments: argparse.Namespace) -> None:
     model = await ChatModel.load(
         arguments.model,
         device=device,
-        options=options.LoadOptions(context_length=arguments.context, kv=arguments.kv),
+        options=LoadOptions(context_length=arguments.context, kv=arguments.kv),
     )
     loaded = time.perf_counter() - start
     try:
