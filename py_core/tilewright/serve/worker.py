@@ -216,7 +216,7 @@ class WorkerLoop:
     ) -> None:
         """Run a completion; a lost device is replaced, and the completion goes on where it was."""
         for attempt in range(_RECOVERIES + 1):
-            made = outbox.made
+            made = list(outbox.made)
             left = sampling.max_tokens and sampling.max_tokens - len(made)
             model = self._loaded()
             generation = model.complete(
