@@ -1,13 +1,17 @@
-"""Fixtures shared by all tests: where the reference data lies."""
+"""Fixtures shared by all tests: where the reference data lies, and the count of what was compared."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE = ROOT.parent / "shared" / "oracle"
+
+_compared: dict[str, set[str]] = defaultdict(set)
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,15 @@ def oracle() -> Path:
     if not ORACLE.is_dir():
         pytest.skip("the reference data ../shared/oracle is not on this machine")
     return ORACLE
+
+
+@pytest.fixture(scope="session")
+def compared() -> Callable[[str, str], None]:
+    """``compared(kind, name)`` notes that something was held against a reference."""
+    return lambda kind, name: _compared[kind].add(name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was compared with references."""
+    for kind in sorted(_compared):
+        terminalreporter.write_line(f"compared with references: {len(_compared[kind])} {kind}")

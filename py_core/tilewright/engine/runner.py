@@ -37,6 +37,8 @@ DEFAULT_CONTEXT = 4096
 """Positions per sequence where neither the caller nor the model asks for fewer."""
 PREFILL_BUCKETS = (8, 64, 256)
 LOGITS_CHUNK = 64
+EXACT_CACHE = 64 << 20
+"""Bytes up to which the KV cache is f32 where the caller does not choose."""
 RING = 8
 """Results that may be on their way."""
 
@@ -147,7 +149,7 @@ class ModelRunner:
         file: ModelFile,
         *,
         context_length: int | None = None,
-        kv: KvKind = "f16",
+        kv: KvKind | None = None,
         max_sequences: int = 4,
         cache_tokens: int | None = None,
         fusion: FusionPlan | None = None,
@@ -156,16 +158,19 @@ class ModelRunner:
     ) -> ModelRunner:
         """Build the graph, upload the weights, allocate the cache.
 
+        ``kv``: format of the cache; None: f32 where that is small, else f16.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
         """
         context = context_length or default_context(file)
         if context < 1 or max_sequences < 1:
             raise InvalidRequestError("The context and the number of sequences must be positive.")
         plain = build_graph(file, context_length=context, constants=await read_constants(file))
+        tokens = cache_tokens or context * min(max_sequences, 2)
+        if kv is None:
+            kv = "f32" if kv_bytes(plain, "f32", tokens) <= EXACT_CACHE else "f16"
         graphs = fused_graphs(plain, kv, device.capabilities, fusion)
         some = next(iter(graphs.values()))
         weights = await load_weights(device, file, some, on_progress=on_progress)
-        tokens = cache_tokens or context * min(max_sequences, 2)
         try:
             state = gpu_state.allocate_state(
                 device,

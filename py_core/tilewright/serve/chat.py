@@ -36,8 +36,8 @@ class LoadOptions:
 
     context_length: int | None = None
     """Positions per sequence; None: the model's own, at most 4096."""
-    kv: KvKind = "f16"
-    """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``."""
+    kv: KvKind | None = None
+    """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``; None: f32 where that is small."""
     max_sequences: int = 4
     """Sequences that decode in one batch."""
 
@@ -150,16 +150,20 @@ class ChatModel:
         """
         options = options or LoadOptions()
         file = source if isinstance(source, ModelFile) else await open_model(source)
-        tokenizer = load_tokenizer(file)
-        template = load_template(file, tokenizer)
-        runner = await ModelRunner.load(
-            device or await Device.open(),
-            file,
-            context_length=options.context_length,
-            kv=options.kv,
-            max_sequences=options.max_sequences,
-            on_progress=on_progress,
-        )
+        try:
+            tokenizer = load_tokenizer(file)
+            template = load_template(file, tokenizer)
+            runner = await ModelRunner.load(
+                device or await Device.open(),
+                file,
+                context_length=options.context_length,
+                kv=options.kv,
+                max_sequences=options.max_sequences,
+                on_progress=on_progress,
+            )
+        except BaseException:
+            file.close()
+            raise
         return cls(file, tokenizer, template, runner)
 
     @property
@@ -231,6 +235,7 @@ class ChatModel:
         """Free the device's memory."""
         await self.engine.close()
         await self.runner.close()
+        self.file.close()
 
 
 class _Completion:

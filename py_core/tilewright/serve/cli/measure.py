@@ -13,6 +13,7 @@ from typing import Any
 from ...engine.runner import default_context, kv_bytes, plan_memory
 from ...engine.sampling import SamplingParams
 from ...errors import TilewrightError
+from ...formats.model_file import ModelFile
 from ...formats.open import open_model
 from ...models.registry import build_graph, read_constants
 from ...webgpu.device import Device
@@ -42,22 +43,48 @@ async def _inspect(arguments: argparse.Namespace) -> None:
     from . import print_json
 
     file = await open_model(arguments.model)
-    formats = Counter(tensor.quant.name for tensor in file.items())
-    metadata = {
+    try:
+        report = await _report(file, arguments.context)
+    finally:
+        file.close()
+    if arguments.json:
+        report["metadata"] = _shortened(file)
+        report["tensors"] = [
+            {"name": t.name, "shape": list(t.shape), "format": t.quant.name, "bytes": t.nbytes}
+            for t in file.items()
+        ]
+        print_json(report)
+        return
+    for key, value in report.items():
+        print(f"{key:16} {value}")
+    print("metadata")
+    for key, value in _shortened(file).items():
+        print(f"  {key:44} {str(value)[:100]!s}")
+    if arguments.tensors:
+        for tensor in file.items():
+            print(f"  {tensor.name:32} {tensor.quant.name:8} {tensor.shape!s:20} {tensor.nbytes}")
+
+
+def _shortened(file: ModelFile) -> dict[str, Any]:
+    """Return the metadata with long lists told by their length."""
+    return {
         key: f"[{len(value)} values]"
-        if hasattr(value, "__len__") and not isinstance(value, str) and len(value) > 16
+        if isinstance(value, list | dict) and len(value) > 16
         else value
         for key, value in file.metadata.items()
     }
+
+
+async def _report(file: ModelFile, asked: int | None) -> dict[str, Any]:
     report: dict[str, Any] = {
         "name": file.metadata.get("general.name"),
         "architecture": file.architecture,
         "parameters": sum(tensor.rows * tensor.columns for tensor in file.items()),
         "file_bytes": sum(tensor.nbytes for tensor in file.items()),
-        "formats": dict(formats),
+        "formats": dict(Counter(tensor.quant.name for tensor in file.items())),
     }
     try:
-        context = arguments.context or default_context(file)
+        context = asked or default_context(file)
         graph = build_graph(file, context_length=context, constants=await read_constants(file))
         report["device_memory"] = {
             "context": context,
@@ -69,22 +96,7 @@ async def _inspect(arguments: argparse.Namespace) -> None:
         }
     except TilewrightError as error:
         report["cannot_run"] = error.to_dict()
-    if arguments.json:
-        report["metadata"] = metadata
-        report["tensors"] = [
-            {"name": t.name, "shape": list(t.shape), "format": t.quant.name, "bytes": t.nbytes}
-            for t in file.items()
-        ]
-        print_json(report)
-        return
-    for key, value in report.items():
-        print(f"{key:16} {value}")
-    print("metadata")
-    for key, value in metadata.items():
-        print(f"  {key:44} {str(value)[:100]!s}")
-    if arguments.tensors:
-        for tensor in file.items():
-            print(f"  {tensor.name:32} {tensor.quant.name:8} {tensor.shape!s:20} {tensor.nbytes}")
+    return report
 
 
 async def _bench(arguments: argparse.Namespace) -> None:

@@ -22,7 +22,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--context", type=int, help="positions per sequence")
     parser.add_argument(
-        "--kv", choices=("f32", "f16", "q8_0"), default="f16", help="format of the KV cache"
+        "--kv",
+        choices=("f32", "f16", "q8_0"),
+        help="format of the KV cache (default: f32 where that is small, else f16)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

@@ -48,7 +48,11 @@ def add_commands(commands: Any) -> None:
 
 
 async def _tokenizer(path: str) -> Tokenizer:
-    return load_tokenizer(await open_model(path))
+    file = await open_model(path)
+    try:
+        return load_tokenizer(file)
+    finally:
+        file.close()
 
 
 async def _tokenize(arguments: argparse.Namespace) -> None:
@@ -133,7 +137,10 @@ async def _template(path: str, case: dict[str, Any]) -> ChatTemplate:
             eos_token=str(case.get("eos_token") or ""),
         )
     file = await open_model(path)
-    template = load_template(file, load_tokenizer(file))
+    try:
+        template = load_template(file, load_tokenizer(file))
+    finally:
+        file.close()
     if template is None:
         raise TemplateError(f"{path} has no chat template.")
     return template
