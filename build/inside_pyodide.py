@@ -34,8 +34,13 @@ LAZY = [
     "encodings.utf_32",
     "encodings.utf_8",
     "encodings.utf_8_sig",
+    "csv",  # importlib.metadata
+    "email.policy",
     "importlib.metadata",  # loadPackage
-    "importlib.resources",
+    "importlib.metadata._adapters",
+    "importlib.readers",
+    "importlib.resources._adapters",
+    "importlib.resources.readers",
     "linecache",
     "pyodide._package_loader",  # loadPackage, unpackArchive
     "pyodide.code",
@@ -43,6 +48,7 @@ LAZY = [
     "pyodide.webloop",
     "shutil",
     "tarfile",  # shutil.unpack_archive, imported by loadPackage
+    "tracemalloc",  # warnings
     "traceback",
     "zipfile",
 ]

@@ -1,0 +1,136 @@
+"""One headless Chromium with software WebGPU, the built site on our server, and plain hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from tilewright.serve.http import create_app
+
+ROOT = Path(__file__).resolve().parents[2]
+DIST = ROOT / "dist"
+FLAGS = [
+    "--no-sandbox",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Software WebGPU, and no talk of the browser's own to any host."""
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The built runtime folder."""
+    if not (DIST / "manifest.json").is_file():
+        pytest.skip("dist/ is not built: run python3 build site")
+    return DIST
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium for all tests."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    async with async_playwright() as playwright:
+        if found is None and not Path(playwright.chromium.executable_path).is_file():
+            pytest.skip("no Chromium here: apt-get install chromium, or playwright install chromium")
+        browser = await playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture(scope="session")
+async def server(site: Path, oracle: Path) -> AsyncIterator[str]:
+    """Our own server with the site and the oracle's models; gives its address."""
+    app = create_app(site, oracle / "models_and_logits" / "models")
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+    running = uvicorn.Server(config)
+    task = asyncio.ensure_future(running.serve())
+    while not running.started:
+        await asyncio.sleep(0.02)
+    port = running.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    running.should_exit = True
+    await task
+
+
+@pytest.fixture
+def plain_host() -> Iterator[Callable[[Path], str]]:
+    """Serves a folder as Python's http.server does: no isolation headers, no negotiation."""
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    def host(folder: Path) -> str:
+        handler = functools.partial(Quiet, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield host
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class Watched:
+    """A page, what it complained about, and whom it asked."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._console)
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+
+@pytest.fixture
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A fresh profile: empty caches, empty storage."""
+    context = await browser.new_context()
+    yield context
+    await context.close()
+
+
+@pytest.fixture
+async def watched(context: BrowserContext) -> Watched:
+    """A page of a fresh profile."""
+    watched = Watched(await context.new_page())
+    context.on("request", lambda request: watched.requests.append(request.url))
+    return watched
+
+
+@pytest.fixture
+async def python(watched: Watched, server: str) -> AsyncIterator[Callable[..., Any]]:
+    """Runs Python code in a worker of the test page; the last expression is the result."""
+    await watched.page.goto(f"{server}/test.html")
+    await watched.page.evaluate("() => { globalThis.worker = new PythonWorker(); }")
+    await watched.page.evaluate("() => worker.ready")
+
+    async def run(code: str, data: object = None) -> Any:
+        result = watched.page.evaluate("([code, data]) => worker.run(code, data)", [code, data])
+        return await asyncio.wait_for(result, 60)
+
+    yield run
+    await watched.page.evaluate("() => worker.terminate()")
