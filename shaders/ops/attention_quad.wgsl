@@ -12,9 +12,10 @@ const_assert PARTS >= 1u;
 
 // Column r of queries[unit] is the unit of row r.
 var<workgroup> queries: array<mat4x4f, KEY_UNITS>;
+// While keys are left: the four rows' weights of each key. At the end: each thread's four sums.
 var<workgroup> weights: array<vec4f, TILE_KEYS>;
 var<workgroup> maxima: array<atomic<u32>, 4>;
-var<workgroup> parts: array<mat4x4f, WORKGROUP>;
+var<workgroup> totals_of: array<vec4f, WORKGROUP>;
 
 // Order-preserving map of f32 to u32, for atomicMax.
 fn ordered(value: f32) -> u32 {
@@ -186,19 +187,18 @@ fn attend(
     }
 
     workgroupBarrier();
-    weights[thread] = totals;
-    parts[thread] = mat4x4f(sum0, sum1, sum2, sum3);
+    totals_of[thread] = totals;
+    weights[thread] = sum0;
+    weights[thread + WORKGROUP] = sum1;
+    weights[thread + 2u * WORKGROUP] = sum2;
+    weights[thread + 3u * WORKGROUP] = sum3;
     workgroupBarrier();
     if (part > 0u) {
         return;
     }
     var total = vec4f(0.0);
     for (var i = 0u; i < WORKGROUP; i++) {
-        total += weights[i];
-    }
-    var sums = parts[thread];
-    for (var other = 1u; other < PARTS; other++) {
-        sums += parts[other * VALUE_UNITS + value_of];
+        total += totals_of[i];
     }
     for (var row = 0u; row < TILE_TOKENS * TILE_HEADS; row++) {
         let token = first_token + row / TILE_HEADS;
@@ -206,7 +206,10 @@ fn attend(
         if (token >= begin && token < stop) {
             var top = highest[row];
             var share_of = total[row];
-            var sum = sums[row];
+            var sum = vec4f(0.0);
+            for (var i = 0u; i < PARTS; i++) {
+                sum += weights[row * WORKGROUP + i * VALUE_UNITS + value_of];
+            }
             if (SINKS && split == 0u) {
                 let sink = sink_logit(head);
                 let higher = max(top, sink);

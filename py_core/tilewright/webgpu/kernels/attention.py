@@ -67,7 +67,9 @@ def naive(structure: Structure) -> Tuning:
 
 def default(structure: Structure, capabilities: Capabilities) -> Tuning:
     """Return a good guess without measuring (never split: one dispatch)."""
-    workgroup = 16 if capabilities.software else 64
+    workgroup = 128 if structure.tokens <= DECODE_TOKENS else 64
+    if capabilities.software:
+        workgroup = 16
     while workgroup < ceil_div(structure.layout.value_size, 4):
         workgroup *= 2
     tokens, heads = _tile(structure, 4)
@@ -82,7 +84,7 @@ def space(structure: Structure, capabilities: Capabilities) -> list[Tuning]:
     found = [naive(structure), default(structure, capabilities)]
     tokens, heads = _tile(structure, 4)
     for splits in (1, 4, 16) if long else (1,):
-        for workgroup in (16, 32, 64, 128):
+        for workgroup in (16, 32, 64, 128, 256):
             found.append(
                 Tuning("quad", workgroup, tile_tokens=tokens, tile_heads=heads, splits=splits)
             )
@@ -125,7 +127,7 @@ def _workgroup_bytes(structure: Structure, tuning: Tuning) -> int:
         return 0
     rows = tuning.tile_tokens * tuning.tile_heads
     if tuning.kind == "quad":
-        return 64 * ceil_div(structure.layout.head_size, 4) + 128 * tuning.workgroup + 16
+        return 64 * ceil_div(structure.layout.head_size, 4) + 80 * tuning.workgroup + 16
     queries = 16 * rows * ceil_div(structure.layout.head_size, 4)
     weights = 4 * rows * tuning.workgroup * tuning.keys_per_thread
     return queries + weights + 4 * rows + 16 * tuning.workgroup

@@ -75,7 +75,7 @@ def naive(structure: Structure) -> Tuning:
 
 def default(structure: Structure, capabilities: Capabilities) -> Tuning:
     """Return a good guess without measuring."""
-    return Tuning(8, 8, "flat") if capabilities.software else Tuning(64, 32)
+    return Tuning() if capabilities.software else Tuning(64, 32)
 
 
 def space(structure: Structure, capabilities: Capabilities) -> list[Tuning]:
