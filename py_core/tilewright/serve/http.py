@@ -56,18 +56,24 @@ _PIECE = 1 << 18
 
 
 def create_app(site: Path, models: Path | None = None) -> Starlette:
-    """Return the application: ``site`` at ``/``, the files of ``models`` at ``/models/``."""
+    """Return the application: ``site`` at ``/``, the files of ``models`` at ``/models/``.
+
+    The site's own models are there too; ``/models/`` itself lists both as JSON.
+    """
+    folders = [folder for folder in (models, site / "models") if folder is not None]
 
     async def serve_site(request: Request) -> Response:
         return _file(request, site, request.path_params["path"] or "index.html")
 
     async def serve_model(request: Request) -> Response:
         path = request.path_params["path"]
-        if models is None:
-            return _not_found()
         if not path:
-            return JSONResponse({"models": list_models(models)}, headers=_headers("no-cache"))
-        return _file(request, models, path, encodings=())
+            found = {entry["name"]: entry for folder in folders for entry in list_models(folder)}
+            return JSONResponse({"models": list(found.values())}, headers=_headers("no-cache"))
+        for folder in folders:
+            if resolve(folder, path) is not None:
+                return _file(request, folder, path, encodings=())
+        return _not_found()
 
     methods = ["GET", "HEAD"]
     return Starlette(

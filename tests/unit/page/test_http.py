@@ -22,6 +22,8 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     (site / "assets" / "page-ABCD1234.js.gz").write_bytes(b"gzip!!")
     (site / "app.wasm").write_bytes(b"\0asm")
     (models / "tiny.gguf").write_bytes(bytes(range(100)))
+    (site / "models").mkdir()
+    (site / "models" / "own.gguf").write_bytes(b"own")
     (tmp_path / "secret.txt").write_text("secret")
     transport = httpx.ASGITransport(create_app(site, models))
     async with httpx.AsyncClient(transport=transport, base_url="http://site") as client:
@@ -101,7 +103,10 @@ async def test_ranges_and_validators(client: httpx.AsyncClient) -> None:
 
 
 async def test_models_are_listed(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/models/")).json() == {"models": [{"name": "tiny.gguf", "size": 100}]}
+    assert (await client.get("/models/")).json() == {
+        "models": [{"name": "tiny.gguf", "size": 100}, {"name": "own.gguf", "size": 3}]
+    }
+    assert (await client.get("/models/own.gguf")).content == b"own"
 
 
 @pytest.mark.parametrize(

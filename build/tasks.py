@@ -1,0 +1,116 @@
+"""The commands of ``python3 build``, each a short list of other commands to run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import environment
+from environment import PYTHON, ROOT, run
+
+RUN_CLI = "import sys; from tilewright.serve.cli import main; sys.exit(main(sys.argv[1:]))"
+SITE_INPUTS = ("build", "py_core", "shaders", "web/src", "web/public", "web/package-lock.json")
+
+
+def setup(arguments: list[str]) -> int:
+    """Say that the environment is ready (the caller has set it up)."""
+    del arguments
+    print("Ready: try `python3 build serve`.")
+    return 0
+
+
+def site(arguments: list[str]) -> int:
+    """Build ``dist/`` unless it is up to date; ``--force`` builds it anyway."""
+    key = environment.hash_of([ROOT / name for name in SITE_INPUTS])
+    complete = (ROOT / "dist" / "manifest.json").is_file()
+    if "--force" in arguments or not complete or not environment.is_done("site", key):
+        run([PYTHON, "build/runtime_folder.py"])
+        environment.mark_done("site", key)
+    return 0
+
+
+def serve(arguments: list[str]) -> int:
+    """Build the site and serve it."""
+    site([])
+    return call([PYTHON, "build/serve_site.py", *arguments])
+
+
+def test(arguments: list[str]) -> int:
+    """Run the checkers and all tests; arguments go to pytest."""
+    site([])
+    checks: list[tuple[str, list[str | Path]]] = [
+        ("ruff", [PYTHON, "-m", "ruff", "check", "."]),
+        ("ruff format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
+        ("mypy", [PYTHON, "-m", "mypy"]),
+        ("generated", [PYTHON, "build/generate.py", "--check"]),
+        ("tsc", [ROOT / "web/node_modules/.bin/tsc", "-p", "web"]),
+        ("pytest", [PYTHON, "-m", "pytest", "-q", "--durations=10", *arguments]),
+    ]
+    failed = []
+    for name, command in checks:
+        begun = time.monotonic()
+        print(f"── {name}", flush=True)
+        if call(command) != 0:
+            failed.append(name)
+        print(f"── {name}: {time.monotonic() - begun:.0f} s", flush=True)
+    if failed:
+        print(f"Failed: {', '.join(failed)}.")
+    return 1 if failed else 0
+
+
+def check(arguments: list[str]) -> int:
+    """Print how far every reference model is from its reference, natively and in the browser."""
+    site([])
+    status = call([PYTHON, "tests/numerics/check_models.py", *arguments])
+    return call([PYTHON, "tests/browser/check_models_in_browser.py", *arguments]) or status
+
+
+def bench(arguments: list[str]) -> int:
+    """Run the benchmarks, or those whose file names are given; they print JSON lines."""
+    site([])
+    scripts = sorted((ROOT / "tests" / "bench").glob("bench_*.py"))
+    chosen = [path for path in scripts if not arguments or path.stem in arguments]
+    return max((call([PYTHON, path]) for path in chosen), default=0)
+
+
+def tilewright(arguments: list[str]) -> int:
+    """Run the engine's command line."""
+    return call([PYTHON, "-c", RUN_CLI, *arguments])
+
+
+def models(arguments: list[str]) -> int:
+    """Run the builder of one of the models: ``bundled_model``, or a script of ``build/models``."""
+    folder = ROOT / "build"
+    makers = {path.stem: path for path in sorted((folder / "models").glob("*.py"))}
+    makers["bundled_model"] = folder / "bundled_model"
+    if not arguments or arguments[0] not in makers:
+        print(f"Say which one: {', '.join(makers)}.")
+        return 2
+    return call([PYTHON, makers[arguments[0]], *arguments[1:]])
+
+
+def call(command: list[str | Path]) -> int:
+    """Run a command in the project's environment; return its status."""
+    words = [str(word) for word in command]
+    try:
+        return subprocess.run(words, cwd=ROOT, env=environment.variables(), check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "setup": setup,
+    "serve": serve,
+    "test": test,
+    "check": check,
+    "bench": bench,
+    "site": site,
+    "models": models,
+    "tilewright": tilewright,
+}
+
+if __name__ == "__main__":
+    sys.exit("Run `python3 build COMMAND`.")
