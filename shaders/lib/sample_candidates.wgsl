@@ -1,16 +1,17 @@
 // One workgroup looks at all ids of a row, or, where a bound leaves few, at those alone: they are
 // gathered once behind the row's slices in `partials`.
 // The op gives `distance_of(id) -> f32` (how far below the best) and `slice_top(slice) -> f32`
-// (the best of a slice). Needs VOCABULARY, SLICES, ROW_PARTIALS, WORKGROUP.
+// (the best of a slice). Needs VOCABULARY, SLICE, SLICES, ROW_PARTIALS, WORKGROUP.
 
 const CANDIDATES = ROW_PARTIALS - SLICES;
 
 var<workgroup> gathered_count: atomic<u32>;
 var<workgroup> shared_count: u32;
-var<workgroup> done: u32;              // 1 once gathered (workgroup variables begin as zero)
+var<workgroup> done: u32;              // 1 once gathered; the op sets it to 0 first
 var<workgroup> shared_bound: f32;
 
-var<private> current_row: u32;         // set by the op first
+var<private> current_row: u32;         // the op sets these two first
+var<private> current_top: f32;
 var<private> is_gathered: bool;
 var<private> first_candidate: u32;
 var<private> domain: u32 = VOCABULARY; // indices below it are valid in the two functions that follow
@@ -30,7 +31,7 @@ fn candidate_id(index: u32) -> u32 {
 }
 
 // A distance within which at least `count` ids are: that of the count-th best slice. Uniform.
-fn slice_bound(count: u32, top: f32, lane: u32) -> f32 {
+fn slice_bound(count: u32, lane: u32) -> f32 {
     if (lane == 0u) {
         shared_bound = UNLIMITED;
     }
@@ -43,7 +44,7 @@ fn slice_bound(count: u32, top: f32, lane: u32) -> f32 {
             better += select(0u, 1u, value > own || (value == own && other < slice));
         }
         if (better + 1u == count) {
-            shared_bound = top - own;
+            shared_bound = current_top - own;
         }
     }
     return workgroupUniformLoad(&shared_bound);
@@ -60,13 +61,18 @@ fn gather(limit: f32, lane: u32) {
     }
     workgroupBarrier();
     first_candidate = current_row * ROW_PARTIALS + SLICES;
-    for (var id = lane; id < VOCABULARY; id += WORKGROUP) {
-        let distance = distance_of(id);
-        if (distance <= limit) {
-            let place = atomicAdd(&gathered_count, 1u);
-            if (place < CANDIDATES) {
-                partials[first_candidate + place].score = distance;
-                partials[first_candidate + place].id = id;
+    for (var slice = 0u; slice < SLICES; slice++) {
+        let begin = slice * SLICE;
+        let near = current_top - slice_top(slice) <= limit;
+        let end = select(begin, min(begin + SLICE, VOCABULARY), near);
+        for (var id = begin + lane; id < end; id += WORKGROUP) {
+            let distance = distance_of(id);
+            if (distance <= limit) {
+                let place = atomicAdd(&gathered_count, 1u);
+                if (place < CANDIDATES) {
+                    partials[first_candidate + place].score = distance;
+                    partials[first_candidate + place].id = id;
+                }
             }
         }
     }

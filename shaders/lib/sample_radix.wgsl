@@ -52,7 +52,7 @@ fn reach_sum(limit: f32, mass_scale: f32, wanted: u32, fraction: f32, lane: u32)
         prefix_mask |= digit_mask << shift;
         if (pass_number == 0u) {
             // What follows needs only the ids up to the end of this bin.
-            gather(min(limit, bitcast<f32>(prefix | ~prefix_mask & 0x7fffffffu)), lane);
+            gather(min(limit, bitcast<f32>(prefix | (~prefix_mask & 0x7fffffffu))), lane);
         }
     }
     return bitcast<f32>(prefix);

@@ -1,17 +1,15 @@
 // Sampling with min-p, top-k and top-p, second dispatch: one workgroup per row finds how far below
 // the best score an id may be, exactly (sample_radix), and draws among those. Ids that equal the
 // last one kept are kept too.
-// Header: VOCABULARY, SLICES, ROW_PARTIALS, WORKGROUP, FAN.
+// Header: VOCABULARY, SLICE, SLICES, ROW_PARTIALS, WORKGROUP, FAN.
 // Bindings: step, slots u32[R], samplers, partials Partial[R, ROW_PARTIALS], scores f32[R, V], results,
 // and those of the roles.
 
 var<workgroup> request: Sampler;
 var<workgroup> everything: Partial;
 
-var<private> row_top: f32;
-
 fn distance_of(id: u32) -> f32 {
-    return row_top - scores[current_row * VOCABULARY + id];
+    return current_top - scores[current_row * VOCABULARY + id];
 }
 
 fn slice_top(slice: u32) -> f32 {
@@ -33,18 +31,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (lane == 0u) {
         request = samplers[slot];
         everything = merged;
+        done = 0u;
     }
     let wanted = workgroupUniformLoad(&request);
     let all = workgroupUniformLoad(&everything);
     current_row = row;
-    row_top = all.top;
+    current_top = all.top;
 
     var limit = wanted.reach;
     if (wanted.noise == 0.0) {
         domain = 0u; // greedy: the scan has found it
     } else {
         if (wanted.top_k > 0u && wanted.top_k < VOCABULARY) {
-            limit = min(limit, slice_bound(wanted.top_k, row_top, lane));
+            limit = min(limit, slice_bound(wanted.top_k, lane));
             if (limit < UNLIMITED) {
                 gather(limit, lane);
             }

@@ -1,6 +1,6 @@
 // The TOP most likely ids of each row with the model's own log-probabilities, falling; equal ones by
 // rising id. One workgroup per row, after sample_scan.
-// Header: VOCABULARY, SLICES, ROW_PARTIALS, WORKGROUP, FAN, TOP.
+// Header: VOCABULARY, SLICE, SLICES, ROW_PARTIALS, WORKGROUP, FAN, TOP.
 // Bindings: step, logits f32[R, V], partials Partial[R, ROW_PARTIALS], results u32[R, RESULT_WORDS].
 
 const_assert TOP <= 20u && TOP <= VOCABULARY;
@@ -12,10 +12,8 @@ var<workgroup> tie: u32;
 var<workgroup> top_ids: array<u32, TOP>;
 var<workgroup> top_distances: array<f32, TOP>;
 
-var<private> row_top: f32;
-
 fn distance_of(id: u32) -> f32 {
-    return row_top - finite(logits[current_row * VOCABULARY + id]);
+    return current_top - finite(logits[current_row * VOCABULARY + id]);
 }
 
 fn slice_top(slice: u32) -> f32 {
@@ -35,13 +33,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let merged = merge_lanes(own, lane);
     if (lane == 0u) {
         everything = merged;
+        done = 0u;
         atomicStore(&taken, 0u);
         tie = 0u;
     }
     let all = workgroupUniformLoad(&everything);
     current_row = row;
-    row_top = all.raw_top;
-    let bound = slice_bound(TOP, row_top, lane);
+    current_top = all.raw_top;
+    let bound = slice_bound(TOP, lane);
     if (bound < UNLIMITED) {
         gather(bound, lane);
     }

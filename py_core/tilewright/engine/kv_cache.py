@@ -123,17 +123,17 @@ class BlockManager:
     def truncate(self, table: BlockTable, tokens: int) -> None:
         """Give back the blocks beyond ``tokens`` positions.
 
-        A partly kept block may be written again, so it must not be shared or findable.
+        A partly kept block may be written again, so it stops being findable; where another
+        sequence holds it too, ValueError is raised and nothing is changed.
         """
-        keep = self.needed(tokens)
-        self._drop(reversed(table.blocks[keep:]))
-        del table.blocks[keep:]
-        full = tokens // self.size
-        if full < len(table.digests) and keep > full:
+        keep, full = self.needed(tokens), tokens // self.size
+        if keep > full and full < len(table.digests):
             block = table.blocks[full]
             if self._references[block] > 1:
                 raise ValueError("a block that another sequence holds cannot be cut")
             self._forget(block)
+        self._drop(reversed(table.blocks[keep:]))
+        del table.blocks[keep:]
         del table.digests[full:]
 
     def release(self, table: BlockTable, *, forget: bool = False) -> None:

@@ -143,6 +143,7 @@ def kernels(structure: Structure, tuning: Tuning, capabilities: Capabilities) ->
 def _constants(structure: Structure, tuning: Tuning, fan: int) -> dict[str, Constant]:
     return {
         "VOCABULARY": structure.vocabulary,
+        "SLICE": tuning.slice,
         "SLICES": slices(structure, tuning),
         "ROW_PARTIALS": _row_partials(structure),
         "WORKGROUP": fan * fan,
@@ -163,7 +164,6 @@ def _partials(access: str = "read") -> Binding:
 def _scan(structure: Structure, tuning: Tuning) -> Kernel:
     filters = structure.mode == "filtered"
     constants = _constants(structure, tuning, tuning.fan) | {
-        "SLICE": tuning.slice,
         "DRAWS": structure.mode == "plain",
         "FILTERS": filters,
         "LOGPROBS": structure.logprobs is not None,
