@@ -47,7 +47,9 @@ async def browser() -> AsyncIterator[Browser]:
     found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     async with async_playwright() as playwright:
         if found is None and not Path(playwright.chromium.executable_path).is_file():
-            pytest.skip("no Chromium here: apt-get install chromium, or playwright install chromium")
+            pytest.skip(
+                "no Chromium here: apt-get install chromium, or playwright install chromium"
+            )
         browser = await playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         await browser.close()

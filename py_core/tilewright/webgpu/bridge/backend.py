@@ -103,8 +103,8 @@ class GPU:
 
 
 def wrap_adapter(js_adapter: Any) -> Any:
-    """Return the wrapper of a JavaScript GPUAdapter (None stays None)."""
-    if js_adapter is None:
+    """Return the wrapper of a JavaScript GPUAdapter (null becomes None)."""
+    if not js_adapter:
         return None
     from wgpu import classes
 

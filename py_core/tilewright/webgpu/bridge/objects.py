@@ -170,7 +170,8 @@ class GPUDevice(Edge):
         """Return the first error since the matching push, or None."""
 
         def handler(value: Any) -> Exception | None:
-            return None if value is None else gpu_error(value)
+            # JavaScript's null is Pyodide's jsnull: false, but not None.
+            return gpu_error(value) if value else None
 
         return BridgePromise("pop_error_scope", handler, js_promise=self._internal.popErrorScope())
 

@@ -1,0 +1,141 @@
+"""The client, the worker and the core together: same ids as the reference, stops, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Watched
+
+GREEDY = """async ([url, ids]) => {
+  const { Tilewright } = await import("./tilewright.js");
+  const progress = [];
+  const engine = await Tilewright.load(url, {
+    context_length: 256, kv: "f32", onProgress: (report) => progress.push(report.phase),
+  });
+  const made = [];
+  let last;
+  const sampling = { temperature: 0, max_tokens: 32, ignore_eos: true };
+  for await (const part of engine.complete({ ids, sampling })) {
+    made.push(...part.tokens.map((token) => token.id));
+    last = part;
+  }
+  await engine.unload();
+  return { made, last, progress, info: engine.info };
+}"""
+
+
+@pytest.fixture(scope="session")
+def manifest(oracle: Path) -> dict[str, Any]:
+    """The reference outputs by file name."""
+    entries = json.loads((oracle / "models_and_logits" / "manifest.json").read_text())
+    listed = entries["models"] if isinstance(entries, dict) else entries
+    return {Path(entry["file"]).name: entry for entry in listed}
+
+
+async def evaluate(watched: Watched, script: str, argument: object) -> Any:
+    return await asyncio.wait_for(watched.page.evaluate(script, argument), 170)
+
+
+@pytest.mark.parametrize("name", ["qwen3moe.Q4_0.gguf", "llama.Q4_K.gguf"])
+async def test_same_ids_as_the_reference(
+    watched: Watched, server: str, manifest: dict[str, Any], name: str
+) -> None:
+    expected = manifest[name]["exact"]
+    await watched.page.goto(f"{server}/test.html")
+    url = f"{server}/models/{name}"
+    result = await evaluate(watched, GREEDY, [url, expected["greedy_prompt_ids"]])
+    assert result["made"] == expected["greedy_ids"]
+    assert result["last"]["finishReason"] == "length"
+    assert result["last"]["usage"]["completion_tokens"] == 32
+    assert result["progress"][0] == "runtime"
+    assert "weights" in result["progress"]
+    assert watched.complaints == []
+
+
+async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str) -> None:
+    await watched.page.goto(f"{server}/test.html")
+    result = await evaluate(
+        watched,
+        """async (base) => {
+          const { Tilewright } = await import("./tilewright.js");
+          const codes = {};
+          const told = async (name, promise) => {
+            try { await promise; codes[name] = "none"; }
+            catch (error) { codes[name] = error.code ?? error.name; }
+          };
+          await told("missing", Tilewright.load(base + "nothing.gguf"));
+          await told("not a model", Tilewright.load(new Blob(["not a model at all, just text"])));
+          await told("stopped", Tilewright.load(base + "llama.F32.gguf", {
+            signal: AbortSignal.timeout(300),
+          }));
+          const bytes = await (await fetch(base + "llama.Q4_0.gguf")).blob();
+          const engine = await Tilewright.load(bytes, { context_length: 128 });
+          const create = (request) => engine.chat.completions.create(request);
+          await told("no template", create({ messages: [{ role: "user", content: "a" }] }));
+          await told("too long", engine.complete({ ids: Array(200).fill(5) }).next());
+          try { create({ messages: [], frequency: 1 }); }
+          catch (error) { codes.field = error.details.field; }
+          const stop = new AbortController();
+          let parts = 0;
+          try {
+            const sampling = { max_tokens: 100, ignore_eos: true };
+            const { signal } = stop;
+            for await (const part of engine.complete({ ids: [1, 2], sampling, signal })) {
+              if (++parts === 2) stop.abort();
+            }
+            codes.abort = "none";
+          } catch (error) { codes.abort = error.name; }
+          const run = async (seed) => {
+            let text = "";
+            const sampling = { max_tokens: 12, ignore_eos: true, seed, temperature: 0.8 };
+            for await (const part of engine.complete({ prompt: "one two", sampling })) {
+              text += part.text;
+            }
+            return text;
+          };
+          const [first, second, other] = await Promise.all([run(1), run(1), run(2)]);
+          const stats = await engine.stats();
+          await engine.unload();
+          await told("after unload", engine.stats());
+          return { codes, same: first === second, differs: first !== other, stats };
+        }""",
+        f"{server}/models/",
+    )
+    assert result["codes"] == {
+        "missing": "source_unavailable",
+        "not a model": "bad_model_file",
+        "stopped": "TimeoutError",
+        "no template": "template_failed",
+        "too long": "context_length_exceeded",
+        "field": "frequency",
+        "abort": "AbortError",
+        "after unload": "cancelled",
+    }
+    assert result["same"]
+    assert result["differs"]
+    assert result["stats"]["generated_tokens"] > 36
+
+
+async def test_a_second_visit_reads_the_stored_copy(watched: Watched, server: str) -> None:
+    url = f"{server}/models/llama.TQ2_0.gguf"
+    script = """async (url) => {
+      const { Tilewright } = await import("./tilewright.js");
+      const engine = await Tilewright.load(url, { context_length: 64 });
+      let text = "";
+      const sampling = { max_tokens: 4, temperature: 0, ignore_eos: true };
+      for await (const part of engine.complete({ ids: [3, 4], sampling })) text += part.text;
+      await engine.unload();
+      return text;
+    }"""
+    await watched.page.goto(f"{server}/test.html")
+    first = await evaluate(watched, script, url)
+    assert url in watched.requests
+    watched.requests.clear()
+    await watched.page.reload()
+    assert await evaluate(watched, script, url) == first
+    assert url not in watched.requests
