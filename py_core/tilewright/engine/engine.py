@@ -142,7 +142,7 @@ class Engine:
         self._guests: dict[Sequence, asyncio.Future[None]] = {}
         self._cancelled: list[Sequence] = []
         # The draws submitted and not read back, oldest first, each with the sequences of its rows.
-        self._pending: deque[tuple[tuple[Sequence, int], ...]] = deque()
+        self._pending: deque[tuple[Sequence, ...]] = deque()
         self._device = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -348,7 +348,7 @@ class Engine:
             )
             self._upload_mask(sequence)
             await runner.sample(sequence.slot)
-            self._pending.append(((sequence, sequence.preemptions),))
+            self._pending.append((sequence,))
         self._scheduler.submitted(action)
 
     async def _submit_decode(self, action: Decode) -> None:
@@ -357,7 +357,7 @@ class Engine:
             self._upload_mask(sequence)
         await self._runner.decode([sequence.slot for sequence in action.sequences])
         self._decode_steps += 1
-        self._pending.append(tuple((s, s.preemptions) for s in action.sequences))
+        self._pending.append(action.sequences)
         self._scheduler.submitted(action)
 
     async def _collect(self) -> None:
@@ -369,16 +369,16 @@ class Engine:
             except DeviceLostError:
                 raise
             except Exception as error:
-                for sequence, _ in rows:
+                for sequence in rows:
                     self._fail(sequence, error)
                 return
-        for (sequence, epoch), row in zip(rows, result.rows, strict=True):
-            current = sequence.state is State.RUNNING and sequence.preemptions == epoch
-            if not current or sequence in self._cancelled:
+        for sequence, row in zip(rows, result.rows, strict=True):
+            # Nothing is in flight for a preempted sequence: it runs, or it has ended.
+            if sequence.state is State.RUNNING:
+                sequence.in_flight -= 1
+                self._deliver(sequence, row)
+            else:
                 self._discarded_tokens += 1
-                continue
-            sequence.in_flight -= 1
-            self._deliver(sequence, row)
 
     def _deliver(self, sequence: Sequence, row: RowResult) -> None:
         wanted = sequence.sampling.logprobs

@@ -165,7 +165,7 @@ class Scheduler:
     def preempt(self, sequence: Sequence, *, forget: bool = False) -> None:
         """Put a running sequence back to the front of the queue; it will be computed again.
 
-        Draws in flight are to be ignored: they will be drawn again, with the same result.
+        None of its draws may be in flight, or (where the device was lost) ever be read.
         """
         self._leave(sequence, forget=forget)
         sequence.state = State.WAITING

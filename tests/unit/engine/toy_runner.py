@@ -101,11 +101,22 @@ class ToyRunner:
 
     def _write(self, slot: int, position: int, token: int) -> None:
         block = self.tables[slot][position // self.kv_block]
-        self.cache[block][position % self.kv_block] = token
+        # As keys and values do, an entry depends on all that comes before it.
+        before = self._entry(slot, position - 1)[1] if position else 0
+        value = zlib.crc32(struct.pack("<II", before, token))
+        self.cache[block][position % self.kv_block] = (token, value)
+
+    def _entry(self, slot: int, position: int) -> tuple[int, int]:
+        block = self.tables[slot][position // self.kv_block]
+        return self.cache[block][position % self.kv_block]
 
     def _context(self, slot: int, length: int) -> list[int]:
-        tables, size = self.tables[slot], self.kv_block
-        return [self.cache[tables[p // size]][p % size] for p in range(length)]
+        entries = [self._entry(slot, position) for position in range(length)]
+        value = 0
+        for token, found in entries:
+            value = zlib.crc32(struct.pack("<II", value, token))
+            assert found == value, "keys of another prefix"
+        return [token for token, _ in entries]
 
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
         self._called("prefill", slot, len(ids), start, want)
