@@ -17,3 +17,25 @@ fn store(t: u32, n: u32, product: f32, up: f32) {
     }
     out[out_base(t) + n] = y;
 }
+
+// Four products: of four outputs, or where GATED of the gate and up rows of two.
+fn store_quad(t: u32, n: u32, products: vec4f) {
+    if (n < OUTPUTS) {
+        store(t, n, products.x, products.y);
+    }
+    if (GATED) {
+        if (n + 1u < OUTPUTS) {
+            store(t, n + 1u, products.z, products.w);
+        }
+        return;
+    }
+    if (n + 1u < OUTPUTS) {
+        store(t, n + 1u, products.y, 0.0);
+    }
+    if (n + 2u < OUTPUTS) {
+        store(t, n + 2u, products.z, 0.0);
+    }
+    if (n + 3u < OUTPUTS) {
+        store(t, n + 3u, products.w, 0.0);
+    }
+}

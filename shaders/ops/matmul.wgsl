@@ -113,23 +113,7 @@ fn main(
     for (var i = 0u; i < THREAD_TOKENS; i++) {
         let t = first_token + token_part * THREAD_TOKENS + i;
         if (t < count) {
-            let v = products[i];
-            let n = first_output + row_quad * (4u / PARTS);
-            if (GATED) {
-                store_if(t, n, v.x, v.y);
-                store_if(t, n + 1u, v.z, v.w);
-            } else {
-                store_if(t, n, v.x, 0.0);
-                store_if(t, n + 1u, v.y, 0.0);
-                store_if(t, n + 2u, v.z, 0.0);
-                store_if(t, n + 3u, v.w, 0.0);
-            }
+            store_quad(t, first_output + row_quad * (4u / PARTS), products[i]);
         }
-    }
-}
-
-fn store_if(t: u32, n: u32, product: f32, up: f32) {
-    if (n < OUTPUTS) {
-        store(t, n, product, up);
     }
 }

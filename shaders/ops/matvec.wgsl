@@ -1,12 +1,14 @@
 // out = epilogue(weight . prologue(x)) for few tokens: LANES threads share a row, a lane group has ROWS outputs.
-// Every lane sums its units of eight columns for ROWS outputs and TILE tokens; one barrier, then one thread per
-// output adds the lanes' sums (or, SUBGROUPS, the lanes add theirs by shuffles).
+// Every lane sums its units of eight columns for ROWS outputs and TILE tokens; a role adds the lanes' sums.
 // Header: WORKGROUP, LANES, ROWS, TILE, STEP_UNITS (consecutive units per lane and step), X_SHARED, OUTPUTS, UNITS,
 // TOKENS. Roles: quant/*, layout_*, x_*, norm*, statistics_workgroup, reduce_*, activations_*, epilogue.
 const LANE_GROUPS: u32 = WORKGROUP / LANES;
 const PER_WORKGROUP: u32 = LANE_GROUPS * ROWS;
 const SUMS: u32 = ROWS * PARTS * TILE;
+const RESULTS: u32 = PER_WORKGROUP * TILE;
+const SPAN: u32 = min(STEP_UNITS, GROUP / 8u);  // units of a step that share a scale
 const_assert WORKGROUP % LANES == 0u;
+const_assert STEP_UNITS % SPAN == 0u;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -45,27 +47,34 @@ fn main(
         }
     }
     var sums: array<f32, SUMS>;
-    for (var step_unit = lane * STEP_UNITS; step_unit < UNITS; step_unit += LANES * STEP_UNITS) {
-        for (var i = 0u; i < STEP_UNITS; i++) {
-            let unit = step_unit + i;
-            if (unit < UNITS) {
+    for (var first_unit = lane * STEP_UNITS; first_unit < UNITS; first_unit += LANES * STEP_UNITS) {
+        for (var span = first_unit; span < first_unit + STEP_UNITS; span += SPAN) {
+            if (UNITS % STEP_UNITS > 0u && span >= UNITS) {
+                break;
+            }
+            var dots = array<f32, SUMS>();  // naga 27 does not zero a var without initializer again
+            var x_sums = array<f32, TILE>();
+            for (var unit = span; unit < span + SPAN; unit++) {
                 var x_t: array<Eight, TILE>;
-                var x_sum: array<f32, TILE>;
                 for (var t = 0u; t < TILE; t++) {
                     x_t[t] = staged_x8(t, bases[t], unit, stats[t]);
                     if (HAS_MINIMUM) {
-                        x_sum[t] = sum8(x_t[t]);
+                        x_sums[t] += sum8(x_t[t]);
                     }
                 }
                 for (var r = 0u; r < ROWS * PARTS; r++) {
                     let codes = quants8(rows[r], unit);
-                    let scale = group_scale(rows[r], unit * 8u / GROUP);
                     for (var t = 0u; t < TILE; t++) {
-                        var value = scale.x * dot8(codes, x_t[t]);
-                        if (HAS_MINIMUM) {
-                            value -= scale.y * x_sum[t];
-                        }
-                        sums[r * TILE + t] += value;
+                        dots[r * TILE + t] += dot8(codes, x_t[t]);
+                    }
+                }
+            }
+            for (var r = 0u; r < ROWS * PARTS; r++) {
+                let scale = group_scale(rows[r], span * 8u / GROUP);
+                for (var t = 0u; t < TILE; t++) {
+                    sums[r * TILE + t] += scale.x * dots[r * TILE + t];
+                    if (HAS_MINIMUM) {
+                        sums[r * TILE + t] -= scale.y * x_sums[t];
                     }
                 }
             }
@@ -76,8 +85,7 @@ fn main(
     }
     sums_done();
 
-    // one thread per (lane group, output, token)
-    const RESULTS = LANE_GROUPS * ROWS * TILE;
+    // one thread per result: result i is output i / TILE % ROWS of lane group i / TILE / ROWS, token i % TILE
     for (var i = thread; i < RESULTS; i += WORKGROUP) {
         let t = i % TILE;
         let r = i / TILE % ROWS;

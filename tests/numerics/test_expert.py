@@ -84,7 +84,7 @@ async def test_inputs_gates_and_views(device: Device, structure: ExpertStructure
     assert expert.supports(structure, device.capabilities)
     tunings = [
         expert.naive(structure),
-        expert.default(structure, device.capabilities),
+        expert.default(structure, Capabilities(software=True)),
         expert.default(structure, Capabilities()),
     ]
     await check(device, structure, list(dict.fromkeys(tunings)))
@@ -95,4 +95,4 @@ async def test_candidates_equal_the_reference(device: Device) -> None:
     structure = replace(structure, columns=512, x=Span(512))
     tunings = expert.space(structure, Capabilities())
     assert 5 <= len(tunings) <= 40
-    await check(device, structure, tunings[::2])
+    await check(device, structure, tunings[::4])

@@ -27,7 +27,10 @@ def plain(name: str, rows: int, tokens: int, columns: int = 0) -> LinearStructur
 async def test_every_format(device: Device, name: str) -> None:
     structure = plain(name, 45, 19)
     case = await linear_case(device, structure, 18, NAMES.index(name))
-    for tuning in (matmul.DirectTuning(tile=4), matmul.TileTuning(32, 16, 32, 4)):
+    for tuning in (
+        matmul.default(structure, Capabilities(software=True)),
+        matmul.TileTuning(32, 16, 32, 4),
+    ):
         await case.check(device, matmul.kernel(structure, tuning, device.capabilities))
 
 
@@ -45,19 +48,19 @@ async def test_epilogues_and_views(device: Device, structure: LinearStructure) -
     for tuning in (
         matmul.naive(structure),
         matmul.default(structure, GPU),
-        matmul.default(structure, device.capabilities),
+        matmul.default(structure, Capabilities(software=True)),
         matmul.TileTuning(64, 64, 32, 8),
     ):
         await case.check(device, matmul.kernel(structure, tuning, device.capabilities))
 
 
 async def test_candidates_equal_the_reference(device: Device) -> None:
-    structure = replace(plain("Q4_1", 150, 130, 160), gated=True, activation="silu")
+    structure = replace(plain("Q4_1", 150, 130), gated=True, activation="silu")
     case = await linear_case(device, structure, 129)
     tunings = matmul.space(structure, GPU)
     assert 10 <= len(tunings) <= 20
     assert matmul.naive(structure) in tunings
-    for tuning in tunings:
+    for tuning in tunings[1:]:
         await case.check(device, matmul.kernel(structure, tuning, device.capabilities))
 
 

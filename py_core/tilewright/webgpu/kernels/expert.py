@@ -12,7 +12,7 @@ from ...formats.quant import BY_NAME
 from ..link import Binding
 from .kernel import Capabilities, Kernel, Span
 from .linear import DirectTuning, LinearStructure, Roles, roles
-from .matvec import LanesTuning, Tuning, candidates, lanes
+from .matvec import LanesTuning, Tuning, candidates, lanes, quad_default
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def naive(structure: ExpertStructure) -> Tuning:
 def default(structure: ExpertStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
     if capabilities.software:
-        return DirectTuning()
+        return quad_default(_linear(structure), structure.outputs, 1, capabilities)
     return LanesTuning(rows=2 if structure.gated else 4)
 
 

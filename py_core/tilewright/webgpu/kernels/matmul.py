@@ -1,6 +1,7 @@
-"""Weight times many tokens (prefill): tiles in workgroup memory, and the direct kernel.
+"""Weight times many tokens (prefill): tiles in workgroup memory, or threads without sharing.
 
-A tile's weights are dequantized once into workgroup memory and used for all its tokens. A norm in
+A tile's weights are dequantized once into workgroup memory and used for all its tokens. On CPU
+adapters the quad kernel of ``matvec.py`` is faster. A norm in
 the prologue is refused (``supports``): the lowering computes it in a dispatch of its own. Knows
 nothing of graphs.
 """
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from ..link import link
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import DirectTuning, LinearStructure, dense_roles, direct, refusal
+from .matvec import QuadTuning, quad, quad_default
 
 __all__ = [
     "DirectTuning",
     "LinearStructure",
+    "QuadTuning",
     "TileTuning",
     "Tuning",
     "default",
@@ -49,7 +52,7 @@ class TileTuning:
         return 4 * self.block_columns * (self.block_rows + self.block_tokens)
 
 
-Tuning = DirectTuning | TileTuning
+Tuning = DirectTuning | QuadTuning | TileTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -65,7 +68,7 @@ def naive(structure: LinearStructure) -> Tuning:
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
     if capabilities.software:
-        return DirectTuning(tile=4)
+        return quad_default(structure, structure.outputs, structure.tokens, capabilities)
     if structure.tokens <= 32:
         return TileTuning(32, 32, 32, 4)
     return TileTuning()
@@ -91,17 +94,19 @@ _TILES = (
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
     found = [naive(structure), default(structure, capabilities)]
-    found += [DirectTuning(64, 4), DirectTuning(32, 4)]
-    for tile in _TILES:
-        if tile.threads > capabilities.max_invocations:
+    found.append(DirectTuning(64, 4))
+    workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
+    found += [QuadTuning(size, 4) for size in workgroups]
+    for shape in _TILES:
+        if shape.threads > capabilities.max_invocations:
             continue
-        if tile.memory > capabilities.workgroup_memory:
+        if shape.memory > capabilities.workgroup_memory:
             continue
-        if tile.block_tokens > 32 and structure.tokens <= tile.block_tokens // 2:
+        if shape.block_tokens > 32 and structure.tokens <= shape.block_tokens // 2:
             continue  # half of the tile would be padding
-        if capabilities.software and tile.threads > 128:
+        if capabilities.software and shape.threads > 128:
             continue
-        found.append(tile)
+        found.append(shape)
     return list(dict.fromkeys(found))
 
 
@@ -110,6 +115,8 @@ def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilitie
     parts = dense_roles(structure)
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)
+    if isinstance(tuning, QuadTuning):
+        return quad(parts, tuning, capabilities)
     source = link(
         ("ops/matmul.wgsl", *parts.files),
         constants={

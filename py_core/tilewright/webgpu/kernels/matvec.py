@@ -1,14 +1,18 @@
-"""Weight times few tokens (decode): the direct kernel, and lanes that share a row.
+"""Weight times few tokens (decode): one thread per row or four rows, or lanes that share a row.
 
 The ``lanes`` family follows what MLX, ONNX Runtime and llama.cpp converge to: a few threads per
 row, several rows per lane group, one reduction at the end. On CPU adapters barriers cost more than
-they save, so the default there is the direct kernel. Knows nothing of graphs.
+they save, reading activations costs most, and indexed arrays are slow, so the default there is the
+``quad`` kernel: four rows and up to four tokens per thread, in named vectors. Knows nothing of
+graphs.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
+from ...errors import KernelError
 from ..link import link
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import DirectTuning, LinearStructure, Roles, dense_roles, direct, refusal
@@ -17,16 +21,30 @@ __all__ = [
     "DirectTuning",
     "LanesTuning",
     "LinearStructure",
+    "QuadTuning",
     "Tuning",
     "default",
     "kernel",
     "lanes",
     "naive",
+    "quad",
+    "quad_default",
     "space",
     "supports",
 ]
 
 MAX_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class QuadTuning:
+    """One thread per four weight rows, for CPU adapters."""
+
+    workgroup: int = 32
+    tile: int = 1
+    """Tokens per thread: 1 or 4."""
+    activations: str = "global"
+    """``global``, or ``workgroup``: normalised once into workgroup memory."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,7 @@ class LanesTuning:
     """``workgroup`` memory with one barrier, or ``subgroup`` shuffles."""
 
 
-Tuning = DirectTuning | LanesTuning
+Tuning = DirectTuning | QuadTuning | LanesTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -63,11 +81,23 @@ def naive(structure: LinearStructure) -> Tuning:
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
-    many = structure.tokens > 1
-    if capabilities.software:
-        return DirectTuning(tile=4 if many else 1, shared_statistics=structure.norm is not None)
     tile = 1 << (min(structure.tokens, 4) - 1).bit_length()
-    return LanesTuning(tile=tile, rows=2 if structure.gated or many else 4)
+    if capabilities.software:
+        return quad_default(structure, structure.outputs, structure.tokens, capabilities)
+    rows = 2 if structure.gated or structure.tokens > 1 else 4
+    return LanesTuning(rows=rows, tile=tile)
+
+
+def quad_default(
+    structure: LinearStructure, outputs: int, tokens: int, capabilities: Capabilities
+) -> QuadTuning:
+    """Return the quad Tuning that was best on llvmpipe and SwiftShader."""
+    tile = 4 if tokens > 1 else 1
+    staged = 32 * (ceil_div(structure.columns, 32) * 4) * tile + 256
+    shared = structure.norm is not None and staged <= capabilities.workgroup_memory
+    # few outputs: small workgroups, so that every processor gets some
+    workgroup = 16 if outputs < 1024 else 32
+    return QuadTuning(workgroup, tile, "workgroup" if shared else "global")
 
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
@@ -80,36 +110,40 @@ def candidates(
     parts: Roles, structure: LinearStructure, capabilities: Capabilities, tiled: bool = True
 ) -> list[Tuning]:
     """Return the candidates of a map; ``tiled``: a workgroup may handle several tokens."""
-    found: list[Tuning] = [DirectTuning()]
     many = tiled and parts.tokens > 1
-    for workgroup in (32, 64, 128):
-        for tile in (1, 4) if many else (1,):
-            found.append(DirectTuning(workgroup, tile, structure.norm is not None))
     tile = 1 << (min(parts.tokens, 4) - 1).bit_length() if many else 1
-    for workgroup in (64, 128, 256):
-        for lanes in (8, 16, 32, 64):
-            for rows in (1, 2, 4, 8):
-                for units in (1, 4):
-                    for activations in ("global", "workgroup"):
-                        for reduction in ("workgroup", "subgroup"):
-                            tuning = LanesTuning(
-                                workgroup, lanes, rows, tile, units, activations, reduction
-                            )
-                            if _worth(tuning, parts, structure, capabilities):
-                                found.append(tuning)
+    found: list[Tuning] = [DirectTuning(64, 4 if many else 1, structure.norm is not None)]
+    best = quad_default(structure, parts.outputs, 2 if many else 1, capabilities)
+    places = ("global", "workgroup") if best.activations == "workgroup" else ("global",)
+    workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
+    found += [QuadTuning(size, best.tile, place) for size in workgroups for place in places]
+    if capabilities.software:
+        return found
+    choices = itertools.product(
+        (64, 128, 256),
+        (8, 16, 32, 64),
+        (2, 4),
+        (1, 4),
+        ("global", "workgroup"),
+        ("workgroup", "subgroup"),
+    )
+    for workgroup, lanes_per_row, rows, units, activations, reduction in choices:
+        tuning = LanesTuning(workgroup, lanes_per_row, rows, tile, units, activations, reduction)
+        if _worth(tuning, parts, structure, capabilities):
+            found.append(tuning)
     return list(dict.fromkeys(found))
 
 
 def _worth(
     tuning: LanesTuning, parts: Roles, structure: LinearStructure, capabilities: Capabilities
 ) -> bool:
-    """Pruning: limits first, then what cannot win (state-of-the-art.md, 5.1)."""
+    """Pruning: limits first, then what cannot win (state of the art, measured elsewhere)."""
     sums = tuning.rows * tuning.tile * (2 if structure.gated else 1)
     units = ceil_div(structure.columns, 32) * 4
     memory = 4 * tuning.workgroup  # statistics
     if tuning.reduction == "workgroup":
         memory += 4 * tuning.workgroup * sums
-    else:
+    elif tuning.reduction == "subgroup":
         memory += 4 * tuning.workgroup // tuning.lanes * sums
         if not capabilities.subgroups or tuning.lanes > capabilities.subgroup_min:
             return False
@@ -117,16 +151,14 @@ def _worth(
         memory += 32 * units * tuning.tile
     if memory > capabilities.workgroup_memory or tuning.workgroup > capabilities.max_invocations:
         return False
+    shared = tuning.activations == "workgroup"
     per_workgroup = tuning.workgroup // tuning.lanes * tuning.rows
-    if capabilities.software and (tuning.workgroup > 64 or tuning.lanes > 8 or tuning.units > 1):
-        return False
     return (
         sums <= 16
-        and tuning.rows in (2, 4)
         and (tuning.workgroup == 64 or (tuning.rows == 4 and tuning.lanes >= 16))
         and (tuning.workgroup < 256 or tuning.lanes == 32)
         and tuning.lanes * tuning.units <= units
-        and (tuning.activations == "global" or (structure.norm is not None and tuning.units == 1))
+        and (not shared or (structure.norm is not None and tuning.units == 1))
         and (ceil_div(parts.outputs, per_workgroup) >= 32 or tuning.lanes >= 32)
     )
 
@@ -140,6 +172,8 @@ def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
     """Return the kernel of any linear map whose roles are ``parts``."""
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)
+    if isinstance(tuning, QuadTuning):
+        return quad(parts, tuning, capabilities)
     shared = tuning.activations == "workgroup"
     source = link(
         (
@@ -164,6 +198,32 @@ def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
     groups = ceil_div(parts.outputs, per_workgroup) * ceil_div(parts.tokens, tuning.tile)
     return Kernel(
         label=f"matvec {parts.label}",
+        source=source,
+        bindings=parts.bindings,
+        grid=spread(groups, capabilities),
+        cost=parts.cost,
+    )
+
+
+def quad(parts: Roles, tuning: QuadTuning, capabilities: Capabilities) -> Kernel:
+    """Return the kernel in which one thread computes four weight rows."""
+    if tuning.tile not in (1, 4):
+        raise KernelError(f"A quad kernel handles 1 or 4 tokens per thread, not {tuning.tile}.")
+    shared = tuning.activations == "workgroup"
+    source = link(
+        (
+            "ops/matvec_quad.wgsl",
+            *parts.files,
+            "linear/statistics_workgroup.wgsl",
+            "linear/stage_workgroup.wgsl" if shared else "linear/stage_none.wgsl",
+        ),
+        constants={"WORKGROUP": tuning.workgroup, "TILE": tuning.tile, **parts.constants},
+        bindings=parts.bindings,
+    )
+    outputs = tuning.workgroup * (2 if parts.constants["GATED"] else 4)
+    groups = ceil_div(parts.outputs, outputs) * ceil_div(parts.tokens, tuning.tile)
+    return Kernel(
+        label=f"quad {parts.label}",
         source=source,
         bindings=parts.bindings,
         grid=spread(groups, capabilities),
