@@ -87,6 +87,22 @@ async def test_candidates_equal_the_reference(device: Device, structure: LinearS
         await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
 
 
+async def test_subgroup_reduction(device: Device) -> None:
+    capabilities = device.capabilities
+    if not capabilities.subgroups:
+        pytest.skip("this device has no subgroups")
+    structure = replace(plain("Q4_1", 70, 2, 160), norm="rms", norm_epsilon=1e-5)
+    case = await linear_case(device, structure, 2)
+    size = min(8, capabilities.subgroup_min)
+    tuning = matvec.LanesTuning(64, size, 2, 2, 1, "global", "subgroup")
+    await case.check(device, matvec.kernel(structure, tuning, capabilities))
+    guaranteed = Capabilities(subgroups=True, subgroup_min=16, subgroup_max=32)
+    assert any(
+        isinstance(found, matvec.LanesTuning) and found.reduction == "subgroup"
+        for found in matvec.space(plain("Q4_0", 576, 1, 1536), guaranteed)
+    )
+
+
 async def test_shards_write_their_rows(device: Device) -> None:
     """Two shards of one weight write beside each other into one output."""
     whole = plain("Q8_0", 40, 2)
