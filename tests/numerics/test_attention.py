@@ -159,6 +159,30 @@ async def test_every_candidate_of_a_prefill_with_several_slots(device: Device) -
     await check(device, tokens=tokens, heads=6, head_size=36, tunings=tiles)
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_shapes(device: Device, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    kv_heads, group = (int(n) for n in generator.integers(1, 6, 2))
+    slots = generator.integers(0, 4, int(generator.integers(1, 20)))
+    tokens = tuple((int(slot), int(generator.integers(0, 120))) for slot in slots)
+    causal = bool(generator.integers(0, 4))
+    await check(
+        device,
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        head_size=int(generator.integers(1, 140)),
+        value_size=int(generator.integers(1, 140)),
+        kind=("f32", "f16", "q8_0")[seed % 3],
+        block=(1, 16, 32)[int(generator.integers(0, 3))],
+        max_blocks=200,
+        tokens=tokens,
+        causal=causal,
+        window=int(generator.integers(0, 90)) if causal else 0,
+        softcap=float(generator.integers(0, 3)),
+        sinks=bool(generator.integers(0, 2)),
+    )
+
+
 def test_what_is_not_implemented_is_refused() -> None:
     layout = KvLayout("f32", 2, 64, 64, 16, 4)
     for wrong in ({"alibi": True}, {"causal": False, "window": 4}):

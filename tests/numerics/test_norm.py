@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.numerics.activations import Activation, Output, step
@@ -70,6 +72,26 @@ async def test_norm_is_its_twin(device: Device, rows, capacity, width, group, op
     for tuning in tunings:
         kernel = norm.kernel(structure, tuning, device.capabilities)
         written = await run(device, kernel, arrays)
+        assert_close(out.result(written["out"], rows), expected, "norm")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_norm_of_random_shapes(device: Device, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    rows, group, groups = (int(n) for n in generator.integers(1, (40, 300, 5)))
+    x = Activation(generator, rows + 2, rows, group * groups, before=int(seed))
+    weight = generator.standard_normal(group).astype(np.float32)
+    out = Output(rows + 2, group * groups, after=int(seed))
+    center = bool(seed % 2)
+    structure = norm.Structure(
+        rows + 2, x.width, group, 1e-5, x.span, out.span, center=center, weight=group
+    )
+    expected = reference.norm(x.data, group=group, epsilon=1e-5, center=center, weight=weight)
+    arrays = {"step": step(rows), "x": x.buffer, "norm_weight": weight, "out": out.buffer}
+    for software in (False, True):
+        capabilities = replace(device.capabilities, software=software)
+        tuning = norm.default(structure, capabilities)
+        written = await run(device, norm.kernel(structure, tuning, capabilities), arrays)
         assert_close(out.result(written["out"], rows), expected, "norm")
 
 
