@@ -51,7 +51,7 @@ class ChatTemplate:
         self.source = source
         self.bos_token = bos_token
         self.eos_token = eos_token
-        self._marker = Marker(special_tokens)
+        self._marker = Marker(special_tokens, source)
         self._environment = TemplateEnvironment()
         try:
             self._template = self._environment.compile_metered(source)
@@ -128,10 +128,12 @@ class Marker:
     Args:
         tokens: texts of the control tokens. Those of one character cannot be broken and are
             left out.
+        source: the template; roles that it names are left alone.
 
     """
 
-    def __init__(self, tokens: Collection[str]) -> None:
+    def __init__(self, tokens: Collection[str], source: str = "") -> None:
+        self._source = source
         self._tokens = sorted((t for t in tokens if len(t) > 1), key=len, reverse=True)
         self._starts = {t[:n] for t in self._tokens for n in range(1, len(t))}
         self._ends = {t[-n:] for t in self._tokens for n in range(1, len(t))}
@@ -161,15 +163,23 @@ class Marker:
                 )
                 for key, item in value.items()
             }
-            if isinstance(role, str) and role in _ROLES:
-                marked["role"] = role
+            if isinstance(role, str):
+                marked["role"] = self._marked_role(role, sentinel)
             return marked
         if isinstance(value, list | tuple):
             return [self.mark(v, sentinel, by_model=by_model, depth=depth + 1) for v in value]
         return value
 
+    def _marked_role(self, role: str, sentinel: str) -> str:
+        """Leave known roles alone, for templates write delimiters around them to make tokens."""
+        if role in _ROLES or f"'{role}'" in self._source or f'"{role}"' in self._source:
+            return role
+        if any(role in token for token in self._tokens):
+            return sentinel.join(role) + sentinel
+        return self._marked_text(role, sentinel, False)
+
     def _marked_text(self, text: str, sentinel: str, by_model: bool) -> str:
-        cuts = self._inside(text, by_model) | self._at_edges(text)
+        cuts = self._inside(text, by_model) | self._at_edges(text) | self._as_middle(text)
         if not cuts:
             return text
         bounds = [0, *sorted(cuts), len(text)]
@@ -181,6 +191,17 @@ class Marker:
         if by_model:
             found = [t for t in found if not re.search("think|thought", t, re.IGNORECASE)]
         return {m.start() + 1 for t in found for m in re.finditer(f"(?={re.escape(t)})", text)}
+
+    def _as_middle(self, text: str) -> set[int]:
+        """Return a position inside text that, between two delimiters, would make a token.
+
+        Plain words are left alone: templates compare them, and write delimiters around roles only.
+        """
+        body = text.strip()
+        if len(body) < 2 or body.isalnum() or len(body) >= self._longest:
+            return set()
+        inside = any(body in token[1:-1] for token in self._tokens)
+        return {text.index(body) + 1} if inside else set()
 
     def _at_edges(self, text: str) -> set[int]:
         """Return positions that keep the text from forming a token with what stands beside it."""

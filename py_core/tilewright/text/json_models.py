@@ -72,14 +72,15 @@ class JsonModel:
         if not ignore_merges and not suffix:
             before_mark = {a[-1] for a, b in pairs if b[:1] == SPACE_MARK and a[-1:] != SPACE_MARK}
             # Byte-level pieces hold no such mark, so the pattern takes them whole.
-            self.subwords = word_pattern(before_mark).findall
+            words = word_pattern(before_mark)
+            self.subwords = lambda piece: words.findall(self._without_unknown(piece))
         fuse = bool(spec.get("fuse_unk", False))
 
         def encode(piece: str) -> list[int]:
             if ignore_merges and piece in self.ids:
                 return [self.ids[piece]]
-            symbols = list(piece)
-            if suffix:
+            symbols = list(self._without_unknown(piece))
+            if suffix and symbols:
                 symbols[-1] += suffix
             ids: list[int] = []
             unknown_before = False
@@ -93,6 +94,12 @@ class JsonModel:
             return ids
 
         return encode
+
+    def _without_unknown(self, piece: str) -> str:
+        """Drop characters that nothing stands for, so that their neighbours may merge."""
+        if self.unknown is not None or self.byte_fallback:
+            return piece
+        return "".join([char for char in piece if char in self.ids])
 
     def _known(self, symbol: str) -> list[int] | None:
         """Return the id of ``symbol`` or those of its bytes; None where it is unknown."""

@@ -244,7 +244,12 @@ class _Parser:
             else:
                 digits = self.source[self.position : self.position + width]
                 self.position += len(digits)
-            if not re.fullmatch("[0-9A-Fa-f]{1,8}", digits) or int(digits, 16) >= _LIMIT:
+            exact = char == "x" or self.source[self.position - 1] == "}" or len(digits) == width
+            if (
+                not re.fullmatch("[0-9A-Fa-f]{1,8}", digits)
+                or not exact
+                or int(digits, 16) >= _LIMIT
+            ):
                 raise self.fail(f"the escape \\{char}{digits}")
             return int(digits, 16)
         if char.isalnum():

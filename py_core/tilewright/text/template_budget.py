@@ -15,8 +15,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Undefined
 from jinja2.utils import Namespace
 
-_MAX_STEPS = 1_000_000
-"""Loop rounds, calls, filters and operators; about two seconds in CPython."""
+_MAX_STEPS = 400_000
+"""Loop rounds, calls, filters and operators; about a second in CPython."""
 _MAX_CHARACTERS = 32_000_000
 """Characters written or copied beyond what the messages themselves call for."""
 _MAX_DEPTH = 80

@@ -85,6 +85,21 @@ class Tokenizer:
         self.add_space_prefix = add_space_prefix
 
     @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
+        """Build from a ``ModelFile``'s metadata, whichever format the model came in.
+
+        Raises:
+            TokenizerError: the vocabulary is missing or damaged.
+            UnsupportedModelError: its kind is not known here.
+
+        """
+        spec = metadata.get("tilewright.tokenizer_json")
+        if isinstance(spec, Mapping):
+            config = metadata.get("tilewright.tokenizer_config")
+            return cls.from_tokenizer_json(spec, config if isinstance(config, Mapping) else None)
+        return cls.from_gguf(metadata)
+
+    @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
         """Build from the metadata of a GGUF file (all of it: some names outside matter too).
 
@@ -122,7 +137,7 @@ class Tokenizer:
                 "The byte-pair vocabulary has no merges (tokenizer.ggml.merges); use a GGUF file "
                 "that has them."
             )
-        if not all(isinstance(merge, str) for merge in merges):
+        if not set(map(type, merges)) <= {str}:
             raise TokenizerError("tokenizer.ggml.merges holds something that is not text.")
         if pre.no_default_bos or not _is_control(vocabulary, 11):
             roles.pop("bos", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import ne
 from typing import Any
 
 from tilewright.errors import TokenizerError
@@ -118,6 +119,21 @@ def _list(metadata: Mapping[str, Any], key: str) -> list[Any] | None:
     return list(value)
 
 
+def _numbers(metadata: Mapping[str, Any], key: str, count: int) -> list[float] | None:
+    """Return the first ``count`` numbers of a list, or None where the file has no such list."""
+    values = _list(metadata, key)
+    if not values:
+        return None
+    if len(values) < count:
+        raise TokenizerError(
+            f"tokenizer.ggml.{key} has {len(values)} entries for {count} tokens; "
+            "the file is damaged."
+        )
+    if not set(map(type, values)) <= {int, float, bool} or any(map(ne, values, values)):
+        raise TokenizerError(f"tokenizer.ggml.{key} holds values that are not numbers.")
+    return values[:count]
+
+
 def read_tokens(metadata: Mapping[str, Any]) -> Vocabulary:
     """Read tokens, types and scores from GGUF metadata; roles are not yet set.
 
@@ -132,20 +148,13 @@ def read_tokens(metadata: Mapping[str, Any]) -> Vocabulary:
         raise TokenizerError(
             f"The vocabulary has {len(raw)} tokens; at most {_MAX_TOKENS} are read."
         )
-    tokens = [_as_text(token) or f"[EMPTY_{i}]" for i, token in enumerate(raw)]
-    types = _list(metadata, "token_type")
-    scores = _list(metadata, "scores") or []
-    for name, values in (("token_type", types), ("scores", scores)):
-        if not values:
-            continue
-        if len(values) < len(tokens):
-            raise TokenizerError(
-                f"tokenizer.ggml.{name} has {len(values)} entries for {len(tokens)} tokens; "
-                "the file is damaged."
-            )
-        if not all(isinstance(v, int | float) and v == v for v in values):
-            raise TokenizerError(f"tokenizer.ggml.{name} holds values that are not numbers.")
-    codes = [int(code) for code in types[: len(tokens)]] if types else [NORMAL] * len(tokens)
+    # Vocabularies have a quarter of a million entries, so checks run in C where they can.
+    tokens = raw if set(map(type, raw)) == {str} else list(map(_as_text, raw))
+    if "" in tokens:
+        tokens = [token or f"[EMPTY_{i}]" for i, token in enumerate(tokens)]
+    types = _numbers(metadata, "token_type", len(tokens))
+    scores = _numbers(metadata, "scores", len(tokens)) or []
+    codes = [int(code) for code in types] if types else [NORMAL] * len(tokens)
     ids = {token: i for i, token in enumerate(tokens)}
     return Vocabulary(tokens, codes, scores, ids)
 
@@ -163,8 +172,9 @@ def assign_roles(
     """
     size = len(vocabulary.tokens)
     types = vocabulary.types
-    declared_control = [i for i, code in enumerate(types) if code in (CONTROL, UNKNOWN)]
-    control = {i for i, code in enumerate(types) if code == CONTROL}
+    unusual = [(i, code) for i, code in enumerate(types) if code != NORMAL]
+    declared_control = [i for i, code in unusual if code in (CONTROL, UNKNOWN)]
+    control = {i for i, code in unusual if code == CONTROL}
     roles = {role: i for role, i in defaults.items() if 0 <= i < size}
     for role, keys in _ID_KEYS.items():
         for key in keys:
@@ -198,8 +208,8 @@ def assign_roles(
         plain.add(texts["</s>"])
     ends -= {texts[n] for n in ("<|end|>", "</s>") if n in texts and texts[n] in visible | plain}
 
-    user_defined = {i for i, code in enumerate(types) if code == USER_DEFINED} - plain | visible
-    hidden = (control | {i for i, code in enumerate(types) if code == UNKNOWN}) - visible - plain
+    user_defined = {i for i, code in unusual if code == USER_DEFINED} - plain | visible
+    hidden = (control | {i for i, code in unusual if code == UNKNOWN}) - visible - plain
     specials = user_defined | hidden
     vocabulary.roles = roles
     vocabulary.end_ids = frozenset(ends)
