@@ -152,6 +152,11 @@ def _worth(
     if memory > capabilities.workgroup_memory or tuning.workgroup > capabilities.max_invocations:
         return False
     shared = tuning.activations == "workgroup"
+    plain = tuning.workgroup == 64 and tuning.units == 1
+    if tuning.reduction == "workgroup" and tuning.lanes <= capabilities.subgroup_min and not plain:
+        return False  # shuffles are there
+    if structure.norm is not None and not shared and not (plain and tuning.rows == 4):
+        return False  # every row group would normalise again
     per_workgroup = tuning.workgroup // tuning.lanes * tuning.rows
     return (
         sums <= 16
