@@ -18,7 +18,7 @@ from .words import Words
 Chat = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 EARLY = {"copy": 0.30, "tools": 0.45, "story": 0.15, "talk": 0.04, "numbers": 0.06}
-LATE = {"copy": 0.02, "tools": 0.62, "story": 0.22, "talk": 0.05, "numbers": 0.09}
+LATE = {"copy": 0.06, "tools": 0.66, "story": 0.17, "talk": 0.03, "numbers": 0.08}
 """Shares of conversations at the start, and from a quarter of the training on."""
 
 

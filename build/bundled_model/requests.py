@@ -30,6 +30,8 @@ _STATEMENT_WORDS = frozenset(
 )
 """First words of requests that take no "please" or "can you" before them."""
 
+STRANGE_NAME = 0.3
+"""Share of everyday tools under a made-up name, so that names must be read and not remembered."""
 _PREFIXES = (
     "please ",
     "can you ",
@@ -195,15 +197,20 @@ def draw_intent(words: Words, intent: Intent) -> Drawn:
         name = _choose(rng, param.names, param.held_names, held_out and rng.random() < 0.3)
         if any(name == slot.name for slot in slots):
             name = param.key
+        if len(intent.params) == 1 and rng.random() < STRANGE_NAME:
+            name = words.invented()
         slots.append(Slot(param, name, draw(words, param.kind)))
     if rng.random() < 0.2:
         rng.shuffle(slots)
     name = _choose(rng, intent.names, intent.held_names, held_out and rng.random() < 0.5)
+    about = _choose(rng, intent.about, intent.held_about, held_out and rng.random() < 0.5)
+    if rng.random() < STRANGE_NAME:
+        stranger = words.invented()
+        name = rng.choice((stranger, f"{stranger}_{name}", f"{name}_{stranger}"))
+    elif rng.random() < 0.15:
+        about = ""
     if rng.random() < 0.08:
         name = _camel(name)
-    about = _choose(rng, intent.about, intent.held_about, held_out and rng.random() < 0.5)
-    if rng.random() < 0.15:
-        about = ""
     tool = function_schema(name, about, [(s.name, s.value, not s.param.optional) for s in slots])
     return _ask_intent(words, intent, tool, slots)
 
@@ -286,7 +293,7 @@ def _composed_params(words: Words) -> dict[str, tuple[str, Value]]:
 def draw_composed(words: Words, verb: str | None = None, noun: str | None = None) -> Drawn:
     """A tool made of a verb and a noun (or of invented words) with random parameters."""
     rng = words.rng
-    invented = verb is None and noun is None and rng.random() < 0.2
+    invented = verb is None and noun is None and rng.random() < 0.35
     while True:
         chosen_verb = verb or (words.invented() if invented else rng.choice(pools()["toolverb"]))
         chosen_noun = noun or (words.invented() if invented else rng.choice(pools()["toolnoun"]))

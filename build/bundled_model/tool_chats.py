@@ -107,7 +107,7 @@ def tool_chat(
     system = rng.choice(SYSTEM_PROMPTS)
     if system:
         messages.append({"role": "system", "content": system})
-    for _ in range(turns or rng.choice((1, 2, 3, 4))):
+    for _ in range(turns or rng.choice((2, 3, 4, 5))):
         drawn = (box[0] if novel else rng.choice(box)).again()
         if not novel and rng.random() < 0.16:
             messages += _misfit(words, box)
