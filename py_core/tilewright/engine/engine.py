@@ -317,10 +317,10 @@ class Engine:
         async with self._device:
             await self._submit(action)
         constrained = any(s.constraint is not None for s in self._scheduler.running)
-        if len(self._pending) < (1 if constrained else self._depth):
-            await asyncio.sleep(0)  # nothing was awaited for certain: let the page live
         while len(self._pending) >= (1 if constrained else self._depth):
             await self._collect()
+        # A result that was there already is awaited without a pause: let readers and the page live.
+        await asyncio.sleep(0)
         return True
 
     async def _submit(self, action: Prefill | Decode) -> None:

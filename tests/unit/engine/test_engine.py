@@ -183,6 +183,18 @@ async def test_closing_the_iterator_cancels() -> None:
     assert engine.stats().generated_tokens < 20
 
 
+@pytest.mark.parametrize("pauses", [False, True])
+async def test_tokens_are_read_while_later_ones_are_computed(pauses: bool) -> None:
+    """Also where every result is there at once and no method of the runner ever suspends."""
+    engine = Engine(ToyRunner(pauses=pauses))
+    stream = engine.generate(prompt(4), SamplingParams(temperature=0.0))
+    for _ in range(3):
+        await anext(stream)
+    assert engine.stats().generated_tokens < 10
+    await stream.aclose()  # type: ignore[attr-defined]
+    await settle(engine)
+
+
 async def test_logprobs_only_where_asked_for() -> None:
     engine = Engine(ToyRunner())
     plain = [o async for o in engine.generate(prompt(4), GREEDY)]

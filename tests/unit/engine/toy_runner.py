@@ -50,7 +50,9 @@ class ToyRunner:
         kv_block: int = 4,
         kv_blocks: int = 64,
         prefill_chunk: int = 8,
+        pauses: bool = True,
     ) -> None:
+        self.pauses = pauses
         self.vocabulary = vocabulary
         self.context_length = context_length
         self.max_sequences = max_sequences
@@ -79,7 +81,8 @@ class ToyRunner:
 
     async def _rest(self) -> None:
         self.busy = True
-        await asyncio.sleep(0)
+        if self.pauses:
+            await asyncio.sleep(0)
         self.busy = False
 
     def set_blocks(self, slot: int, blocks: Sequence[int], first: int = 0) -> None:
