@@ -101,6 +101,7 @@ export interface ModelInfo {
   vocabulary: number;
   has_chat_template: boolean;
   bytes: number;
+  formats?: string[];
   device: string;
 }
 

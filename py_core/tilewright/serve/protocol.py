@@ -121,6 +121,7 @@ class ModelInfo(TypedDict):
     vocabulary: int
     has_chat_template: bool
     bytes: int
+    formats: NotRequired[list[str]]
     device: str
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -63,6 +64,9 @@ Describe = Callable[[Any], protocol.ModelInfo]
 def describe(model: ChatModel) -> protocol.ModelInfo:
     """Return what the page is told about a model."""
     device = model.runner.device
+    formats: Counter[str] = Counter()
+    for tensor in model.file.items():
+        formats[tensor.quant.name] += tensor.nbytes
     return {
         "name": model.name,
         "architecture": model.file.architecture,
@@ -70,6 +74,7 @@ def describe(model: ChatModel) -> protocol.ModelInfo:
         "vocabulary": model.tokenizer.vocabulary_size,
         "has_chat_template": model.template is not None,
         "bytes": sum(source.size for source in model.file.sources),
+        "formats": [name for name, _ in formats.most_common()],
         "device": device.name,
     }
 
@@ -111,10 +116,9 @@ class WorkerLoop:
         elif number in self._tasks:
             self._fail(number, InvalidRequestError("This id is already in use.", field="id"))
         else:
-            work = self._work(message, number)
-            task = asyncio.ensure_future(self._guarded(number, work))
+            task = asyncio.ensure_future(self._guarded(message, number))
             self._tasks[number] = task
-            task.add_done_callback(lambda _: self._tasks.pop(number, None))
+            task.add_done_callback(lambda ended: self._ended(ended, number))
 
     def _send(self, **message: Any) -> None:
         self._post(json.dumps(message))
@@ -135,9 +139,14 @@ class WorkerLoop:
         else:
             raise InvalidRequestError(f"There is no request of type {kind!r}.", field="type")
 
-    async def _guarded(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+    def _ended(self, task: asyncio.Task[None], number: int) -> None:
+        self._tasks.pop(number, None)
+        if task.cancelled():  # before its first step, so that _guarded could not say so
+            self._fail(number, CancelledError("Stopped."))
+
+    async def _guarded(self, message: Message, number: int) -> None:
         try:
-            await work
+            await self._work(message, number)
         except asyncio.CancelledError:
             self._fail(number, CancelledError("Stopped."))
         except TilewrightError as error:

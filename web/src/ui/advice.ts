@@ -1,0 +1,58 @@
+/**
+ * What a person can do about an error: one row per stable code of `tilewright/errors.py`.
+ *
+ * The sentence of the error says what happened; the row says what to do about it.
+ */
+
+import { TilewrightError } from "../errors.ts";
+
+export interface Advice {
+  code: string;
+  /** What happened, in a few words. */
+  title: string;
+  /** The error's own sentence. */
+  message: string;
+  /** What to do. */
+  advice: string;
+  /** Whether trying the same again can help. */
+  again: boolean;
+}
+
+type Row = [title: string, advice: string, again: boolean];
+
+const ROWS: Record<string, Row> = {
+  bad_model_file: ["This file is not a sound model", "Download the file again, or choose another one: it must be a GGUF file.", false],
+  unsupported_model: ["This kind of model is not supported yet", "Choose another model; the list of supported architectures is in the README.", false],
+  source_unavailable: ["The model could not be read", "Check the address and your connection, then try again. What has arrived is kept, so the download goes on where it stopped.", true],
+  bad_tokenizer: ["The model's vocabulary cannot be used", "Choose another file of this model: this one was made with a broken vocabulary.", false],
+  template_failed: ["The model's chat template failed", "Start a new chat or shorten the system prompt. Some models refuse system prompts altogether.", true],
+  invalid_request: ["The request was refused", "Look at the settings: one of the values does not suit this model.", false],
+  context_length_exceeded: ["The conversation is too long for the model", "Start a new chat, shorten the message, or load the model with a larger context (Settings).", false],
+  no_device: ["There is no usable graphics device", "Update the browser and the graphics driver, and check that hardware acceleration is switched on.", true],
+  device_lost: ["The graphics device was lost", "Another program may have claimed it, or the driver restarted. Try again; if it happens often, choose a smaller model.", true],
+  out_of_memory: ["There is not enough memory", "Close other tabs, choose a smaller model or a stronger quantization, or a smaller context (Settings).", true],
+  kernel_failed: ["A graphics kernel failed", "Update the browser and the graphics driver. The page “Kernels” shows which parts work on this device.", true],
+  busy: ["The engine is busy", "Wait until the running answer is complete, or stop it.", true],
+  worker_failed: ["The engine stopped", "Try again. If it stops again, reload the page; your conversations are kept.", true],
+  runtime_failed: ["The engine did not start", "Reload the page. If that does not help, a browser extension or a proxy may be blocking WebAssembly.", true],
+};
+const UNKNOWN: Row = ["Something went wrong", "Try again. If it happens again, reload the page; your conversations are kept.", true];
+
+/** Whether an error only says that the user stopped. */
+export function isStop(error: unknown): boolean {
+  if (error instanceof TilewrightError) return error.code === "cancelled";
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+/** Return the code and sentence of anything that was thrown. */
+export function codeOf(error: unknown): { code: string; message: string } {
+  if (error instanceof TilewrightError) return { code: error.code, message: error.message };
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: "internal", message };
+}
+
+/** Return what to tell about an error. */
+export function adviceFor({ code, message }: { code: string; message: string }): Advice {
+  const [title, advice, again] = ROWS[code] ?? UNKNOWN;
+  return { code, title, message, advice, again };
+}

@@ -1,0 +1,172 @@
+/**
+ * Markdown of a model as DOM nodes. No HTML string is ever made or parsed.
+ *
+ * `marked` splits the text into tokens; this module turns the tokens it knows into elements and
+ * everything else, raw HTML included, into text. Links keep only addresses of harmless schemes;
+ * images become links, because showing one would tell another host what is being read.
+ */
+
+import { Lexer, type MarkedToken, type Token, type Tokens } from "marked";
+import { append, copyText, h, icon } from "./dom.ts";
+
+/** Deeper nesting than this is shown as text: model output is untrusted and recursion is finite. */
+const MAX_DEPTH = 16;
+const SAFE_SCHEMES = new Set(["http:", "https:", "mailto:"]);
+
+/** Split Markdown into its top blocks. Falls back to one paragraph of plain text. */
+export function blocks(text: string): Token[] {
+  try {
+    return new Lexer({ gfm: true, breaks: true }).lex(text).filter(({ type }) => type !== "space");
+  } catch {
+    return [{ type: "paragraph", raw: text, text, tokens: [{ type: "text", raw: text, text }] }];
+  }
+}
+
+/** Return an address if it is absolute and of a harmless scheme. */
+export function safeHref(href: string): string | null {
+  try {
+    const url = new URL(href);
+    return SAFE_SCHEMES.has(url.protocol) ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Shows Markdown that grows: blocks that did not change since the last call keep their elements,
+ * so a long answer costs no more per frame than its last block.
+ */
+export class MarkdownView {
+  readonly element = h("div", { class: "markdown" });
+  #shown: string[] = [];
+
+  update(text: string): void {
+    const wanted = blocks(text);
+    let same = 0;
+    while (same < wanted.length && this.#shown[same] === wanted[same]!.raw) same++;
+    while (this.element.childNodes.length > same) this.element.lastChild!.remove();
+    for (const token of wanted.slice(same)) this.element.append(block(token as MarkedToken, 0));
+    this.#shown = wanted.map(({ raw }) => raw);
+  }
+}
+
+function many(tokens: Token[] | undefined, depth: number): Node[] {
+  return (tokens ?? []).map((token) => block(token as MarkedToken, depth + 1));
+}
+
+/** Turn one token, of a block or within a line, into a node. */
+function block(token: MarkedToken, depth: number): Node {
+  if (depth > MAX_DEPTH) return text(token.raw);
+  switch (token.type) {
+    case "paragraph":
+      return h("p", {}, ...many(token.tokens, depth));
+    case "heading":
+      // The page has h1 and h2 of its own: an answer's headings come below them.
+      return h(`h${Math.min(token.depth + 2, 6)}` as "h3", {}, ...many(token.tokens, depth));
+    case "code":
+      return codeBlock(token);
+    case "blockquote":
+      return h("blockquote", {}, ...many(token.tokens, depth));
+    case "list":
+      return list(token, depth);
+    case "table":
+      return table(token, depth);
+    case "hr":
+      return h("hr");
+    case "space":
+      return text("");
+    case "text":
+      return "tokens" in token && token.tokens
+        ? fragment(many(token.tokens, depth))
+        : text(decoded(token.text));
+    case "escape":
+      return text(decoded(token.text));
+    case "strong":
+      return h("strong", {}, ...many(token.tokens, depth));
+    case "em":
+      return h("em", {}, ...many(token.tokens, depth));
+    case "del":
+      return h("del", {}, ...many(token.tokens, depth));
+    case "codespan":
+      return h("code", {}, token.text);
+    case "br":
+      return h("br");
+    case "link":
+      return link(token.href, token.title, many(token.tokens, depth));
+    case "image":
+      return link(token.href, token.title, [text(`Image: ${token.text || token.href}`)]);
+    default:
+      return text(token.raw);
+  }
+}
+
+function text(value: string): Text {
+  return document.createTextNode(value);
+}
+
+function fragment(nodes: Node[]): DocumentFragment {
+  const whole = document.createDocumentFragment();
+  append(whole, ...nodes);
+  return whole;
+}
+
+const ENTITIES: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', nbsp: "\u00a0" };
+
+/** Decode the few character references that models write in plain text. */
+function decoded(value: string): string {
+  return value.replace(/&(?:#(\d{1,7})|(amp|lt|gt|quot|nbsp));/g, (whole, code, name) => {
+    if (name) return ENTITIES[name as string]!;
+    const point = Number(code);
+    return point > 0 && point <= 0x10ffff ? String.fromCodePoint(point) : (whole as string);
+  });
+}
+
+function link(href: string, title: string | null | undefined, children: Node[]): Node {
+  const address = safeHref(href);
+  if (address === null) return fragment(children);
+  return h(
+    "a",
+    { href: address, title: title ?? address, target: "_blank", rel: "noopener noreferrer nofollow" },
+    ...children,
+  );
+}
+
+function list(token: Tokens.List, depth: number): Node {
+  const items = token.items.map((item) => {
+    const box = item.task
+      ? h("input", { type: "checkbox", disabled: true, checked: item.checked ?? false, "aria-label": "Task" })
+      : null;
+    const inner = item.tokens.filter((part) => (part.type as string) !== "checkbox");
+    return h("li", { class: item.task ? "task" : null }, box, ...many(inner, depth));
+  });
+  if (!token.ordered) return h("ul", {}, ...items);
+  return h("ol", { start: typeof token.start === "number" ? token.start : null }, ...items);
+}
+
+function table(token: Tokens.Table, depth: number): Node {
+  const cell = (tag: "th" | "td") => (part: Tokens.TableCell) =>
+    h(tag, { class: part.align ? `align-${part.align}` : null }, ...many(part.tokens, depth));
+  return h(
+    "div",
+    { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Table" },
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, ...token.header.map(cell("th")))),
+      h("tbody", {}, ...token.rows.map((row) => h("tr", {}, ...row.map(cell("td"))))),
+    ),
+  );
+}
+
+function codeBlock(token: Tokens.Code): Node {
+  const language = (token.lang ?? "").trim().split(/\s+/)[0] ?? "";
+  const code = h("code", {}, token.text);
+  const copy = h("button", { type: "button", class: "code-copy" }, icon("copy"), "Copy");
+  copy.addEventListener("click", () => void copyText(code.textContent ?? "", copy));
+  return h(
+    "figure",
+    { class: "code" },
+    h("figcaption", {}, h("span", {}, language || "text"), copy),
+    h("pre", { tabindex: 0, role: "region", "aria-label": `Code, ${language || "plain text"}` }, code),
+  );
+}

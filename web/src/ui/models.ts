@@ -1,0 +1,112 @@
+/**
+ * The models a visitor can choose, as references that `Tilewright.load` understands.
+ */
+
+import { recall, remember } from "./memory.ts";
+
+export type ModelSource =
+  | { kind: "bundled" | "hub" | "url" | "server"; label: string; reference: string; bytes?: number }
+  | { kind: "file"; label: string; file: File; bytes: number };
+
+/** The model that ships with the site: the one place that names its file. */
+export const BUNDLED: ModelSource = {
+  kind: "bundled",
+  label: "Tilewright tiny",
+  reference: "models/tilewright-tiny.gguf",
+};
+
+/** Where a server may list the models it offers. */
+const SERVER_LIST = "models/";
+
+/** Turn what was typed into a reference. Throws a sentence for people where it is none. */
+export function parseReference(typed: string): ModelSource {
+  const text = typed.trim();
+  if (text === "") throw new Error("Type a Hub reference such as hf:org/repo/file.gguf, or an address.");
+  const page = /^https:\/\/huggingface\.co\/([^/]+\/[^/]+)\/(?:blob|resolve)\/([^/]+)\/([^?]+)/.exec(text);
+  const hub = page ? `hf:${page[1]}/${page[3]}${page[2] === "main" ? "" : `@${page[2]}`}` : text;
+  if (hub.startsWith("hf:")) {
+    const parts = hub.slice(3).split("@")[0]!.split("/");
+    if (parts.length < 3 || parts.some((part) => part === "")) {
+      throw new Error("A Hub reference names a file: hf:organisation/repository/file.gguf.");
+    }
+    return { kind: "hub", label: parts.at(-1)!, reference: hub };
+  }
+  let url: URL;
+  try {
+    url = new URL(text, document.baseURI);
+  } catch {
+    throw new Error("This is neither a Hub reference (hf:…) nor an address.");
+  }
+  if (!["https:", "http:"].includes(url.protocol)) {
+    throw new Error("Only http and https addresses can be loaded; drop a file on the page instead.");
+  }
+  return { kind: "url", label: decodeURIComponent(url.pathname.split("/").at(-1) || url.host), reference: url.href };
+}
+
+/** Return a source for a file, or throw a sentence where it cannot be a model. */
+export function fromFile(file: File): ModelSource {
+  if (!/\.(gguf|safetensors)$/i.test(file.name)) {
+    throw new Error(`${file.name} is not a model file: choose one that ends in .gguf.`);
+  }
+  return { kind: "file", label: file.name, file, bytes: file.size };
+}
+
+/** Return the models that the site's server offers; none where it has no list. */
+export async function serverModels(): Promise<ModelSource[]> {
+  try {
+    const answer = await fetch(SERVER_LIST, { headers: { accept: "application/json" } });
+    if (!answer.ok || !answer.headers.get("content-type")?.includes("json")) return [];
+    const list = ((await answer.json()) as { models?: unknown }).models;
+    if (!Array.isArray(list)) return [];
+    return list.flatMap((entry: { name?: unknown; url?: unknown; bytes?: unknown } | null) => {
+      if (typeof entry?.name !== "string" || typeof entry.url !== "string") return [];
+      if (entry.name === BUNDLED_NAME) return [];
+      const size = typeof entry.bytes === "number" ? { bytes: entry.bytes } : {};
+      return [{ kind: "server" as const, label: entry.name, reference: entry.url, ...size }];
+    });
+  } catch {
+    return [];
+  }
+}
+
+const BUNDLED_NAME = "tilewright-tiny.gguf";
+const RECENT = "recent-models";
+const FIRST = "first-model";
+const RECENT_COUNT = 6;
+
+type Remembered = Exclude<ModelSource, { kind: "file" }>;
+
+function isRemembered(value: unknown): value is Remembered {
+  const entry = value as Partial<Remembered> | null;
+  return (
+    typeof entry?.reference === "string" &&
+    typeof entry.label === "string" &&
+    ["bundled", "hub", "url", "server"].includes(entry.kind ?? "")
+  );
+}
+
+/** Return the models that were loaded here before, latest first. Files cannot be kept. */
+export function recentModels(): Remembered[] {
+  const stored = recall<unknown>(RECENT);
+  return Array.isArray(stored) ? stored.filter(isRemembered) : [];
+}
+
+export function rememberModel(source: ModelSource, bytes: number): void {
+  if (source.kind !== "hub" && source.kind !== "url") return;
+  const others = recentModels().filter(({ reference }) => reference !== source.reference);
+  remember(RECENT, [{ ...source, bytes }, ...others].slice(0, RECENT_COUNT));
+}
+
+export function forgetModel(reference: string): void {
+  remember(RECENT, recentModels().filter((entry) => entry.reference !== reference));
+}
+
+/** The model loaded when the page opens: the bundled one unless the user chose another. */
+export function firstModel(): ModelSource {
+  const stored = recall<unknown>(FIRST);
+  return isRemembered(stored) ? stored : BUNDLED;
+}
+
+export function chooseFirst(source: ModelSource | null): void {
+  remember(FIRST, source && source.kind !== "file" && source.kind !== "bundled" ? source : null);
+}
