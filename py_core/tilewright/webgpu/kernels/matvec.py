@@ -153,9 +153,10 @@ def _worth(
         return False
     shared = tuning.activations == "workgroup"
     plain = tuning.workgroup == 64 and tuning.units == 1
-    if tuning.reduction == "workgroup" and tuning.lanes <= capabilities.subgroup_min and not plain:
-        return False  # shuffles are there
-    if structure.norm is not None and not shared and not (plain and tuning.rows == 4):
+    shuffles = tuning.lanes <= capabilities.subgroup_min
+    if tuning.reduction == "workgroup" and shuffles and not (plain and tuning.lanes == 16):
+        return False
+    if structure.norm is not None and not shared and not (plain and sums >= 4):
         return False  # every row group would normalise again
     per_workgroup = tuning.workgroup // tuning.lanes * tuning.rows
     return (
