@@ -45,7 +45,7 @@ class Tuning:
     kind: str = "naive"
     """``naive``: a thread does it all. ``quad``: tiles of up to four rows (a row is a query head
     of a token) in vectors and matrices. ``tile``: tiles of any number of rows in arrays, for
-    compilers that unroll loops. See ``shaders/ops/attention_*.wgsl``."""
+    compilers that unroll loops. See ``shaders/ops/attention_*.wgsl``, ``shaders/attention``."""
     workgroup: int = 32
     chunk: int = 16
     """Naive: units (of four values) of the output per thread."""
@@ -218,8 +218,9 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
     layout = structure.layout
     bindings, tokens_file = _bindings(structure, tuning, capabilities)
     constants = _constants(structure, tuning)
-    files = [f"ops/attention_{tuning.kind}.wgsl", *_files(structure), tokens_file]
+    files = [*_files(structure), tokens_file]
     if tuning.kind == "naive":
+        files.append("ops/attention_naive.wgsl")
         constants["CHUNK"] = tuning.chunk
         chunks = ceil_div(ceil_div(layout.value_size, 4), tuning.chunk)
         groups = ceil_div(structure.tokens * structure.heads * chunks, tuning.workgroup)
@@ -228,6 +229,7 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
         constants["TILE_HEADS"] = tuning.tile_heads
         if tuning.kind == "tile":
             constants["KEYS_PER_THREAD"] = tuning.keys_per_thread
+        files += ["ops/attention_tiles.wgsl", f"attention/{tuning.kind}.wgsl"]
         files.append("attention/partials.wgsl" if tuning.splits > 1 else "attention/out.wgsl")
         tiles = ceil_div(structure.tokens, tuning.tile_tokens)
         groups = tiles * (structure.heads // tuning.tile_heads) * tuning.splits

@@ -1,13 +1,9 @@
-// Attention by tiles of four rows: as ops/attention_tile.wgsl, but with the four rows (TILE_TOKENS
-// tokens times TILE_HEADS heads, at most 4) and four keys per thread written out as vectors and
-// matrices. Nothing is held in indexed private arrays, which software adapters keep in memory.
-// Header: Structure and Tuning of kernels/attention.py. Needs: lib/step, lib/rows, lib/kv_cache,
-// lib/kv_read, a tokens role, a KV role, attention/{score,length*,sinks*}, attention/{out,partials}.
+// Attention role for ops/attention_tiles: at most four rows, and four keys per thread, written out
+// as vectors and matrices. Nothing is held in indexed private arrays, which software adapters keep
+// in memory.
 const TILE_KEYS: u32 = 4u * WORKGROUP;
-const HEAD_TILES: u32 = HEADS / TILE_HEADS;
 const PARTS: u32 = WORKGROUP / VALUE_UNITS;
 const_assert TILE_TOKENS * TILE_HEADS <= 4u;
-const_assert HEADS / KV_HEADS % TILE_HEADS == 0u;
 const_assert PARTS >= 1u;
 
 // Column r of queries[unit] is the unit of row r.
@@ -16,16 +12,6 @@ var<workgroup> queries: array<mat4x4f, KEY_UNITS>;
 var<workgroup> weights: array<vec4f, TILE_KEYS>;
 var<workgroup> maxima: array<atomic<u32>, 4>;
 var<workgroup> totals_of: array<vec4f, WORKGROUP>;
-
-// Order-preserving map of f32 to u32, for atomicMax.
-fn ordered(value: f32) -> u32 {
-    let bits = bitcast<u32>(value);
-    return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
-}
-
-fn unordered(code: u32) -> f32 {
-    return bitcast<f32>(select(~code, code & 0x7fffffffu, code >= 0x80000000u));
-}
 
 fn capped4(scores: vec4f) -> vec4f {
     if (SOFTCAP > 0.0) {
@@ -37,32 +23,6 @@ fn capped4(scores: vec4f) -> vec4f {
 fn masked(scores: vec4f, key: u32, firsts: vec4u, ends: vec4u) -> vec4f {
     let seen = (vec4u(key) >= firsts) & (vec4u(key) < ends);
     return select(vec4f(LOWEST), capped4(scores), seen);
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) workgroup: vec3u,
-    @builtin(num_workgroups) workgroups: vec3u,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let index = workgroup.y * workgroups.x + workgroup.x;
-    let split = index % SPLITS;
-    let first_head = index / SPLITS % HEAD_TILES * TILE_HEADS;
-    let kv_head = first_head / (HEADS / KV_HEADS);
-    let first_token = index / SPLITS / HEAD_TILES * TILE_TOKENS;
-    let end_token = min(first_token + TILE_TOKENS, row_count());
-
-    var begin = first_token;
-    while (begin < end_token) {
-        // the tokens begin .. stop have one slot
-        let slot = token_slot(begin);
-        var stop = begin + 1u;
-        while (stop < end_token && token_slot(stop) == slot) {
-            stop += 1u;
-        }
-        attend(slot, begin, stop, first_token, first_head, kv_head, split, thread);
-        begin = stop;
-    }
 }
 
 fn attend(
