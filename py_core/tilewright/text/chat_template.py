@@ -21,6 +21,8 @@ _MAX_SOURCE = 512 * 1024
 _MAX_NESTING = 200
 _ROLE_NAMES = "system user assistant tool developer function ipython model observation"
 _ROLES = frozenset(_ROLE_NAMES.split(" "))
+_PROSE = frozenset(["content", "text", "reasoning_content", "thinking"])
+"""Fields of messages that hold free text."""
 _SENTINELS = range(0xE000, 0xF900)
 
 
@@ -117,7 +119,9 @@ class ChatTemplate:
         """
         given: dict[str, Any] = {"messages": messages, "tools": tools, **variables}
         sentinel = _unused_character([*_texts(given), self.source, self.bos_token, self.eos_token])
-        marked = {key: self._marker.mark(value, sentinel) for key, value in given.items()}
+        marked = {
+            key: self._marker.mark(value, sentinel, prose=False) for key, value in given.items()
+        }
         text = self.render(add_generation_prompt=add_generation_prompt, now=now, **marked)
         return Prompt(text, sentinel)
 
@@ -128,7 +132,7 @@ class Marker:
     Args:
         tokens: texts of the control tokens. Those of one character cannot be broken and are
             left out.
-        source: the template; roles that it names are left alone.
+        source: the template; words that it names are left alone.
 
     """
 
@@ -139,7 +143,15 @@ class Marker:
         self._ends = {t[-n:] for t in self._tokens for n in range(1, len(t))}
         self._longest = max(map(len, self._tokens), default=0)
 
-    def mark(self, value: Any, sentinel: str, *, by_model: bool = False, depth: int = 0) -> Any:
+    def mark(
+        self,
+        value: Any,
+        sentinel: str,
+        *,
+        by_model: bool = False,
+        prose: bool = True,
+        depth: int = 0,
+    ) -> Any:
         """Return ``value`` with marks in all its texts.
 
         Args:
@@ -147,43 +159,40 @@ class Marker:
             sentinel: the mark.
             by_model: the text is an answer of the model, in which templates look for the
                 delimiters of its reasoning, so those stay whole.
+            prose: the text is somebody's words, not one of the names that templates compare
+                with each other.
             depth: how deep ``value`` lies in another.
 
         """
         if depth > _MAX_NESTING:
             raise TemplateError("The messages or tools are nested too deeply.")
         if isinstance(value, str):
-            return self._marked_text(value, sentinel, by_model)
+            cuts = self._inside(value, by_model)
+            if prose or not value.isidentifier():
+                cuts |= self._at_edges(value) | self._as_middle(value)
+            return _cut(value, cuts, sentinel)
         if isinstance(value, Mapping):
             role = value.get("role")
             by_model = by_model or role == "assistant"
             marked = {
-                self.mark(key, sentinel): self.mark(
-                    item, sentinel, by_model=by_model, depth=depth + 1
+                self.mark(key, sentinel, prose=False): self.mark(
+                    item,
+                    sentinel,
+                    by_model=by_model,
+                    prose=key in _PROSE or (key == "role" and not _is_known_role(item)),
+                    depth=depth + 1,
                 )
                 for key, item in value.items()
             }
-            if isinstance(role, str):
-                marked["role"] = self._marked_role(role, sentinel)
+            if _is_known_role(role):
+                marked["role"] = role  # templates write delimiters around roles to make tokens
             return marked
         if isinstance(value, list | tuple):
-            return [self.mark(v, sentinel, by_model=by_model, depth=depth + 1) for v in value]
+            return [
+                self.mark(v, sentinel, by_model=by_model, prose=prose, depth=depth + 1)
+                for v in value
+            ]
         return value
-
-    def _marked_role(self, role: str, sentinel: str) -> str:
-        """Leave known roles alone, for templates write delimiters around them to make tokens."""
-        if role in _ROLES or f"'{role}'" in self._source or f'"{role}"' in self._source:
-            return role
-        if any(role in token for token in self._tokens):
-            return sentinel.join(role) + sentinel
-        return self._marked_text(role, sentinel, False)
-
-    def _marked_text(self, text: str, sentinel: str, by_model: bool) -> str:
-        cuts = self._inside(text, by_model) | self._at_edges(text) | self._as_middle(text)
-        if not cuts:
-            return text
-        bounds = [0, *sorted(cuts), len(text)]
-        return sentinel.join(text[a:b] for a, b in pairwise(bounds))
 
     def _inside(self, text: str, by_model: bool) -> set[int]:
         """Return positions behind the first character of each control token in ``text``."""
@@ -193,15 +202,17 @@ class Marker:
         return {m.start() + 1 for t in found for m in re.finditer(f"(?={re.escape(t)})", text)}
 
     def _as_middle(self, text: str) -> set[int]:
-        """Return a position inside text that, between two delimiters, would make a token.
+        """Return a position in text that, between two delimiters, would make a token.
 
-        Plain words are left alone: templates compare them, and write delimiters around roles only.
+        Words that the template names are left alone, since it compares them with messages.
         """
         body = text.strip()
-        if len(body) < 2 or body.isalnum() or len(body) >= self._longest:
+        if not body or len(body) >= self._longest:
+            return set()
+        if f"'{body}'" in self._source or f'"{body}"' in self._source:
             return set()
         inside = any(body in token[1:-1] for token in self._tokens)
-        return {text.index(body) + 1} if inside else set()
+        return {text.index(body) + min(1, len(body) - 1)} if inside else set()
 
     def _at_edges(self, text: str) -> set[int]:
         """Return positions that keep the text from forming a token with what stands beside it."""
@@ -216,6 +227,18 @@ class Marker:
                 if text[start : start + n] in self._ends:
                     cuts.add(start + n - 1)
         return cuts
+
+
+def _is_known_role(role: object) -> bool:
+    return isinstance(role, str) and role in _ROLES
+
+
+def _cut(text: str, cuts: set[int], sentinel: str) -> str:
+    """Return ``text`` with the sentinel at the given positions."""
+    if not cuts:
+        return text
+    bounds = [0, *sorted(cuts), len(text)]
+    return sentinel.join(text[a:b] for a, b in pairwise(bounds))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tilewright.errors import TemplateError
 from tilewright.text.chat_template import ChatTemplate, Marker
 from tilewright.text.tokenizer import Tokenizer
 
@@ -65,9 +66,28 @@ def test_roles_and_neighbouring_text(tokenizer: Load) -> None:
     source = "<{{ messages[0].content }}><|{{ messages[0].content }}|>"
     source += "<{{ messages[0].role }}><|{{ messages[0].role }}|>"
     template = template_for(qwen, source)
-    for text in ("|im_end|", "|endoftext|", "im_end"):
+    for text in ("|im_end|", "|endoftext|", "im_end", "endoftext", "e"):
         ids = qwen.encode_prompt(template.render_prompt([{"role": text, "content": text}]))
         assert controls(qwen, ids) == []
+
+
+def test_names_of_fields_stay_readable() -> None:
+    """Kimi's control tokens hold the names of fields that its template reads."""
+    tokens = ["<|tool_calls_section_begin|>", "<|name|>", "<|type_string|>"]
+    source = "{{ messages[0].tool_calls[0].name }}{% if messages[0].kind == 'string' %}!{% endif %}"
+    template = ChatTemplate(source, special_tokens=tokens)
+    message = {"role": "user", "tool_calls": [{"name": "name"}], "kind": "string"}
+    prompt = template.render_prompt([message])
+    assert prompt.marked == "name!"
+
+
+@pytest.mark.parametrize("messages", [None, 7, "x", [None], [{"role": ["user"]}], [{1: {2: [3]}}]])
+def test_messages_of_any_shape(messages: Any) -> None:
+    template = ChatTemplate(CHATML, special_tokens=["<|im_end|>"])
+    try:
+        assert "\ue000" not in template.render_prompt(messages).text
+    except TemplateError as error:
+        assert error.message  # noqa: PT017 (either outcome is fine, a crash is not)
 
 
 def test_known_roles_may_form_tokens(tokenizer: Load) -> None:
@@ -149,5 +169,6 @@ def test_no_token_survives_marking(text: str, before: str, after: str) -> None:
     joined = before + marked.strip() + after
     own = [t for t in TOKENS if t in before or t in after]
     bridged = {t for t in TOKENS if t in joined} - set(own)
-    # A plain word between two halves of the template's own can form one: that is how roles work.
-    assert not bridged or text.strip().isalnum() or not text.strip()
+    assert (
+        not bridged or not text.strip()
+    )  # without text between them, the halves are the template's

@@ -1,0 +1,1 @@
+"""Constrained decoding: JSON Schema and GBNF to masks over a model's vocabulary."""
