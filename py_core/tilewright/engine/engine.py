@@ -8,7 +8,6 @@ what was computed beyond a stop is discarded. Knows nothing of text and nothing 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Sequence as Ids
@@ -16,11 +15,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from ..errors import CancelledError, DeviceLostError, InvalidRequestError
+from .generation import Generation
 from .kv_cache import BlockManager, BlockStats
 from .runner_protocol import RowResult, Runner, Want
 from .sampling import Constraint, SamplingParams
 from .scheduler import Admit, Decode, Drain, Prefill, Scheduler
-from .sequence import FinishReason, Sequence, State, TokenOutput
+from .sequence import Sequence, State, TokenOutput
+
+__all__ = ["Engine", "EngineStats", "Generation"]
 
 _GREEDY = SamplingParams(temperature=0.0)
 
@@ -41,76 +43,6 @@ class EngineStats:
     waiting: int
     running: int
     blocks: BlockStats
-
-
-class Generation:
-    """One request's answer: an asynchronous iterator of TokenOutput, once.
-
-    Raises what stopped the request (DeviceLostError ...). After ``cancel`` it ends quietly.
-    """
-
-    def __init__(self, sequence: Sequence, cancel: Callable[[Sequence], None]) -> None:
-        self._sequence = sequence
-        self._cancel = cancel
-        self._outputs: asyncio.Queue[TokenOutput | BaseException | None] = asyncio.Queue()
-        self._ended = False
-        self.submitted_at = time.perf_counter()
-        self.first_token_at: float | None = None
-        self.finished_at: float | None = None
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Ids of the prompt."""
-        return self._sequence.prompt_length
-
-    @property
-    def cached_tokens(self) -> int:
-        """Prompt tokens that were found in the cache; known with the first token."""
-        return min(self._sequence.cached_tokens, self.prompt_tokens)
-
-    @property
-    def generated_tokens(self) -> int:
-        """Ids of the answer so far."""
-        return len(self._sequence.ids) - self._sequence.prompt_length
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why it ended: ``stop``, ``length``, ``cancelled``, ``error``; None: it goes on."""
-        return self._sequence.finish_reason
-
-    def cancel(self) -> None:
-        """Stop at once; safe at any moment and more than once."""
-        if not self._ended:
-            self._ended = True
-            self._outputs.put_nowait(None)
-            self._cancel(self._sequence)
-
-    def deliver(self, output: TokenOutput) -> None:
-        """For the engine: hand one token to the reader."""
-        now = time.perf_counter()
-        self.first_token_at = self.first_token_at or now
-        if output.finish_reason is not None:
-            self.finished_at = now
-        self._outputs.put_nowait(output)
-
-    def fail(self, error: BaseException) -> None:
-        """For the engine: end the answer with an error."""
-        self._outputs.put_nowait(error)
-
-    def __aiter__(self) -> Generation:
-        return self
-
-    async def __anext__(self) -> TokenOutput:
-        if self._ended:
-            raise StopAsyncIteration
-        output = await self._outputs.get()
-        if isinstance(output, BaseException):
-            self._ended = True
-            raise output
-        if output is None:
-            raise StopAsyncIteration
-        self._ended = output.finish_reason is not None
-        return output
 
 
 class Engine:
