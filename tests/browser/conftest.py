@@ -33,6 +33,13 @@ FLAGS = [
 """Software WebGPU, and no talk of the browser's own to any host."""
 
 
+def chromium() -> str | None:
+    """Return the path of an installed Chromium; None lets Playwright use its own."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = (shutil.which(name) for name in names)
+    return os.environ.get("CHROMIUM") or next(filter(None, found), None)
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The built runtime folder."""
@@ -44,7 +51,7 @@ def site() -> Path:
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """One Chromium for all tests."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    found = chromium()
     async with async_playwright() as playwright:
         if found is None and not Path(playwright.chromium.executable_path).is_file():
             pytest.skip(

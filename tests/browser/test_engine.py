@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
+import playwright.async_api
 import pytest
 
 from conftest import Watched
@@ -66,7 +68,9 @@ async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str
           const codes = {};
           const told = async (name, promise) => {
             try { await promise; codes[name] = "none"; }
-            catch (error) { codes[name] = error.code ?? error.name; }
+            catch (error) {
+              codes[name] = typeof error.code === "string" ? error.code : error.name;
+            }
           };
           await told("missing", Tilewright.load(base + "nothing.gguf"));
           await told("not a model", Tilewright.load(new Blob(["not a model at all, just text"])));
@@ -119,6 +123,47 @@ async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str
     assert result["same"]
     assert result["differs"]
     assert result["stats"]["generated_tokens"] > 36
+
+
+async def test_a_generation_survives_a_crash_of_the_gpu_process(
+    watched: Watched, server: str, manifest: dict[str, Any]
+) -> None:
+    """Chromium's own crash page takes the device away; the answer goes on with the same ids."""
+    name = "qwen3moe.Q4_0.gguf"
+    expected = manifest[name]["exact"]
+    await watched.page.goto(f"{server}/test.html")
+    running = asyncio.ensure_future(
+        evaluate(
+            watched,
+            """async ([url, ids]) => {
+              const { Tilewright } = await import("./tilewright.js");
+              const engine = await Tilewright.load(url, { context_length: 256, kv: "f32" });
+              const made = [];
+              const sampling = { temperature: 0, max_tokens: 32, ignore_eos: true };
+              for await (const part of engine.complete({ ids, sampling })) {
+                made.push(...part.tokens.map((token) => token.id));
+                globalThis.made = made.length;
+                while (made.length && !globalThis.crashed) {
+                  await new Promise((resolve) => setTimeout(resolve, 20));
+                }
+              }
+              return { made, stats: await engine.stats() };
+            }""",
+            [f"{server}/models/{name}", expected["greedy_prompt_ids"]],
+        )
+    )
+    while not await watched.page.evaluate("() => globalThis.made > 0"):
+        assert not running.done(), running.result()
+        await asyncio.sleep(0.1)
+    crash = await watched.page.context.new_page()
+    with contextlib.suppress(playwright.async_api.Error):
+        await crash.goto("chrome://gpucrash")
+    await watched.page.evaluate("() => { globalThis.crashed = true; }")
+    result = await running
+    assert result["made"] == expected["greedy_ids"]
+    # The new engine was given what the lost one had made, and made the rest.
+    assert result["stats"]["prompt_tokens"] > len(expected["greedy_prompt_ids"])
+    assert result["stats"]["generated_tokens"] < len(expected["greedy_ids"])
 
 
 async def test_a_second_visit_reads_the_stored_copy(watched: Watched, server: str) -> None:

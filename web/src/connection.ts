@@ -63,7 +63,11 @@ export class Connection {
     const { signal } = listeners;
     if (signal?.aborted) return Promise.reject(signal.reason);
     const id = this.#next++;
-    const stop = () => this.#worker.postMessage({ type: "abort", id });
+    const stop = () => {
+      this.#worker.postMessage({ type: "abort", id });
+      // A load may be waiting for Python to start; whoever stops it ends the worker anyway.
+      if (message.type === "load") this.#waiting.get(id)?.reject(signal?.reason);
+    };
     const answered = new Promise<Answer>((resolve, reject) => {
       const { onProgress, onDelta } = listeners;
       this.#waiting.set(id, { resolve, reject, onProgress, onDelta });

@@ -179,6 +179,13 @@ async def test_abort_stops_the_model() -> None:
     assert model.stopped == 1
 
 
+async def test_a_request_that_is_stopped_before_it_began_is_answered() -> None:
+    page = await Page(FakeModel()).loaded()
+    page.send(type="generate", id=2, ids=[0])
+    page.send(type="abort", id=2)
+    assert (await page.last(2, "error"))["code"] == "cancelled"
+
+
 async def test_decoding_waits_for_a_page_that_does_not_keep_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

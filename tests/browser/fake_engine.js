@@ -1,0 +1,116 @@
+/**
+ * Stands in for the worker when only the page is tested: speaks the protocol of web/src/protocol.ts,
+ * answers from a script. Served in place of assets/worker-*.js by the tests; never shipped.
+ *
+ * `PLAN` comes before this text: { load: {bytes, steps, stepMs, fail}, tokenMs, answers: {word: text} }.
+ */
+
+/* global PLAN */
+const waits = new Map();
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+let loaded = false;
+let generated = 0;
+
+const FALLBACK = "You said: ";
+
+async function load({ id, url, file }) {
+  const { bytes = 16e6, steps = 4, stepMs = 5, fail, failOnce } = PLAN.load ?? {};
+  const reference = url ?? file?.name ?? "";
+  for (let step = 0; step <= steps; step++) {
+    if (waits.get(id)?.stopped) return error(id, "cancelled", "Stopped.");
+    const failure = fail ?? (failOnce && !sessionFailed() ? failOnce : undefined);
+    if (failure && step === steps - 1) return error(id, failure.code, failure.message);
+    const done = Math.round((bytes * step) / steps);
+    postMessage({ type: "progress", id, phase: "weights", done, total: bytes, seconds: step * stepMs * 1e-3 });
+    await pause(stepMs);
+  }
+  loaded = true;
+  const model = {
+    name: reference.split("/").at(-1).replace(/\.gguf$/, ""),
+    architecture: "llama",
+    context_length: 2048,
+    vocabulary: 32000,
+    has_chat_template: true,
+    bytes,
+    formats: ["Q4_K", "Q6_K", "F32"],
+    device: "Test device",
+  };
+  postMessage({ type: "loaded", id, model });
+}
+
+/** A load fails once per load count that the test page keeps in the worker's name space: here, by URL. */
+let tries = 0;
+function sessionFailed() {
+  return tries++ > 0;
+}
+
+function answerTo(messages) {
+  const said = messages.at(-1).content;
+  for (const [word, text] of Object.entries(PLAN.answers ?? {})) if (said.includes(word)) return text;
+  return FALLBACK + said;
+}
+
+async function generate({ id, messages, prompt, ids, sampling }) {
+  if (!loaded) return error(id, "invalid_request", "No model is loaded: send a load request first.");
+  const said = messages?.at(-1)?.content ?? prompt ?? "";
+  if (said.includes("overflow") && messages.length > 1) {
+    return error(id, "context_length_exceeded", "The prompt has 3000 tokens, but at most 2047 fit.");
+  }
+  if (said.includes("crash")) return error(id, "device_lost", "The GPU device was lost.");
+  const text = ids ? "x ".repeat(sampling?.max_tokens ?? 8) : answerTo(messages ?? [{ content: prompt }]);
+  const pieces = text.match(/\s*\S+\s*|\s+/g) ?? [];
+  const begun = performance.now();
+  let count = 0;
+  for (const piece of pieces) {
+    if (waits.get(id)?.stopped) return error(id, "cancelled", "Stopped.");
+    await pause(count === 0 ? (PLAN.firstMs ?? PLAN.tokenMs ?? 1) : (PLAN.tokenMs ?? 1));
+    count++;
+    generated++;
+    postMessage({ type: "delta", id, text: piece, tokens: [{ id: count }] });
+  }
+  const promptTokens = ids ? ids.length : JSON.stringify(messages ?? prompt).length >> 2;
+  const completion = (performance.now() - begun) / 1000;
+  const usage = {
+    prompt_tokens: promptTokens,
+    completion_tokens: count,
+    cached_tokens: 0,
+    time_to_first_token_s: 0.18 + promptTokens * 1e-4,
+    completion_s: completion,
+    tokens_per_second: ids ? 60 / (1 + promptTokens / 1500) : 41.7,
+  };
+  postMessage({ type: "done", id, finish_reason: "stop", usage });
+}
+
+function error(id, code, message) {
+  postMessage({ type: "error", id, code, message, details: {} });
+}
+
+addEventListener("message", async ({ data }) => {
+  const { type, id } = data;
+  if (type === "ping") return postMessage({ type: "pong" });
+  if (type === "start") return postMessage({ type: "ready", seconds: 0.01, version: "0.1.0" });
+  if (type === "abort" && waits.has(id)) waits.get(id).stopped = true;
+  waits.set(id, waits.get(id) ?? { stopped: false });
+  if (type === "load") await load(data);
+  if (type === "generate") await generate(data);
+  if (type === "unload") {
+    loaded = false;
+    postMessage({ type: "result", id, value: {} });
+  }
+  if (type === "stats") {
+    const blocks = { total: 128, held: 12, cached: 40, hits: 3, queries: 9, evictions: 0 };
+    const value = { prompt_tokens: 210, generated_tokens: generated, decode_steps: generated, dispatches_per_token: 74, bytes_per_token: 15.2e6, blocks };
+    postMessage({ type: "result", id, value });
+  }
+  if (type === "selftest") await selftest(data);
+});
+
+async function selftest({ id, cases }) {
+  for (const [index, entry] of cases.entries()) {
+    await pause(PLAN.tokenMs ?? 1);
+    const passed = entry.name !== PLAN.failingKernel;
+    const result = { name: entry.name, status: passed ? "pass" : "fail", difference: passed ? 1.2e-7 * (index % 5) : 0.31, tolerance: 1e-5, ms: 0.4 + (index % 7), note: "" };
+    postMessage({ type: "progress", id, phase: "selftest", done: index + 1, total: cases.length, seconds: 0, result });
+  }
+  postMessage({ type: "result", id, value: { device: "Test device" } });
+}
