@@ -20,7 +20,7 @@ from ..graph.fuse import FusionPlan, fuse
 from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
 from ..models.registry import build_graph, original_context, read_constants
 from ..webgpu import state as gpu_state
-from ..webgpu.device import BufferRange, Device
+from ..webgpu.device import BufferRange, Device, Fence
 from ..webgpu.kernels import matvec, sample
 from ..webgpu.kernels.kernel import Capabilities
 from ..webgpu.kernels.kv_write import KvKind
@@ -139,6 +139,7 @@ class ModelRunner:
         self._rows: tuple[int, ...] | None = None
         """Slots of the decode family's rows, or None when they must be written anew."""
         self._logits_of: BufferRange | None = None
+        self._fences: deque[Fence] = deque()
         self._decode_plans: tuple[Plan, ...] = ()
         self._decode_logprobs: int | None = None
 
@@ -291,6 +292,10 @@ class ModelRunner:
         self._replay.submit([plan])
         if graph.logits is not None:
             self._logits_of = step.value(graph.logits)
+        # A long prompt must not flood the queue, or stopping it would come too late.
+        self._fences.append(self.device.fence())
+        if len(self._fences) > 2:
+            await self._fences.popleft().reached()
 
     def _write_inputs(
         self,
@@ -425,6 +430,8 @@ class ModelRunner:
 
     async def close(self) -> None:
         """Free everything on the device."""
+        while self._fences:
+            await self._fences.popleft().reached()
         self._replay.release()
         for step in self._families.values():
             step.release(self.device)

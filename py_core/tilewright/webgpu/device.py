@@ -45,6 +45,24 @@ class Pipeline:
     layout: Any
 
 
+@dataclass(frozen=True)
+class Fence:
+    """A point in the queue's work that can be waited for."""
+
+    device: Device
+    staging: Any
+    ready: Any
+
+    async def reached(self) -> None:
+        """Wait until the GPU has come here; DeviceLostError when it never will."""
+        try:
+            await self.ready
+        except Exception as error:
+            raise DeviceLostError(f"The GPU did not finish its work: {error}") from error
+        finally:
+            self.device.release(self.staging)
+
+
 class Device:
     """One open GPU device."""
 
@@ -168,14 +186,22 @@ class Device:
             ],
         )
 
-    async def finish(self) -> None:
-        """Wait until all submitted work is done.
+    def fence(self) -> Fence:
+        """Return what waits until all work submitted so far is done.
 
         By a small read-back: wgpu 0.32's native ``on_submitted_work_done`` cannot be called.
         """
         if self._marker is None:
-            self._marker = self.buffer(16, label="finish")
-        await self.read(self._marker, 0, 4)
+            self._marker = self.buffer(16, label="fence")
+        staging = self.buffer(16, label="fence", usage=("MAP_READ",))
+        encoder = self.handle.create_command_encoder()
+        encoder.copy_buffer_to_buffer(self._marker, 0, staging, 0, 4)
+        self.queue.submit([encoder.finish()])
+        return Fence(self, staging, staging.map_async("READ", 0, 4))
+
+    async def finish(self) -> None:
+        """Wait until all submitted work is done."""
+        await self.fence().reached()
 
     async def read(self, buffer: Any, offset: int = 0, size: int | None = None) -> bytes:
         """Copy a range back to the host (waits for the GPU; not for the token path)."""
