@@ -79,7 +79,7 @@ class Splitter:
     def __init__(self, stages: Sequence[str]) -> None:
         rules = (DIGITS_FROM_LEFT, DIGITS_FROM_RIGHT)
         sources = [r"\p{N}+" if stage in rules else stage for stage in stages]
-        self._regexes = RegexSet(sources)
+        self._regexes = RegexSet(sources, trusted=True)
         self._stages: list[Stage] = []
         for stage, pattern in zip(stages, self._regexes.patterns, strict=True):
             if stage == DIGITS_FROM_LEFT:

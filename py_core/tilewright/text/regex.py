@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tilewright.errors import UnsupportedModelError
 from tilewright.text.unicode_data import CATEGORY_NAMES, WHITESPACE, category_number, category_runs
@@ -30,6 +30,9 @@ _HAN = (
     "2CEB0-2EBE0 2EBF0-2EE5D 2F800-2FA1D 30000-3134A 31350-323AF"
 )
 """Script=Han of Scripts-15.1.0.txt."""
+
+_KNOWN_NESTED = (r"(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|",)
+"""Repetitions of repetitions that cannot fail slowly (this one is EXAONE's)."""
 
 _ESCAPED_CHARACTERS = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "a": 7, "e": 27, "0": 0}
 _POSIX = {
@@ -100,13 +103,22 @@ def _property(name: str) -> CharClass:
     return CharClass(categories, negated=negated)
 
 
-@dataclass
 class _Parser:
-    """Reads one expression into text for ``re`` with CharClass objects in between."""
+    """Reads one expression into text for ``re`` with CharClass objects in between.
 
-    source: str
-    position: int = 0
-    pieces: list[str | CharClass] = field(default_factory=list)
+    ``nested`` tells that an unbounded repetition repeats another one, which can take exponential
+    time to fail.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.position = 0
+        self.pieces: list[str | CharClass] = []
+        self.nested = False
+        self._repeats = [False]
+        """For each open group: whether it repeats something without bound."""
+        self._closed_repeats = False
+        """Whether the part just read is a group that does."""
 
     def fail(self, what: str) -> UnsupportedModelError:
         return UnsupportedModelError(
@@ -138,12 +150,16 @@ class _Parser:
         folding = [False]
         while self.position < len(self.source):
             char = self.next()
+            closed_repeats, self._closed_repeats = self._closed_repeats, False
             if char == "(":
                 folding.append(self.group(folding))
+                self._repeats.append(False)
             elif char == ")":
                 if len(folding) == 1:
                     raise self.fail("an unmatched parenthesis")
                 folding.pop()
+                self._closed_repeats = self._repeats.pop()
+                self._repeats[-1] |= self._closed_repeats
                 self.pieces.append(")")
             elif char == "[":
                 self.pieces.append(self.char_class(folding[-1]))
@@ -157,8 +173,10 @@ class _Parser:
                     self.literal("{", folding[-1])
                 else:
                     self.position = bounds.end()
-                    self.pieces.append("{" + bounds[0])
-            elif char in "|*+?":
+                    self.repeat("{" + bounds[0], bounds[0].endswith(",}"), closed_repeats)
+            elif char in "*+?":
+                self.repeat(char, char != "?", closed_repeats)
+            elif char == "|":
                 self.pieces.append(char)
             elif char == "^":
                 self.pieces.append(r"(?:\A|(?<=\n))")
@@ -169,6 +187,12 @@ class _Parser:
         if len(folding) != 1:
             raise self.fail("an unmatched parenthesis")
         return self.pieces
+
+    def repeat(self, quantifier: str, unbounded: bool, closed_repeats: bool) -> None:
+        """Add a quantifier, behind a group that itself repeats something or behind other parts."""
+        self.nested |= unbounded and closed_repeats
+        self._repeats[-1] |= unbounded
+        self.pieces.append(quantifier)
 
     def group(self, folding: list[bool]) -> bool:
         """Read what follows "("; return whether the group ignores case."""
@@ -364,21 +388,25 @@ class RegexSet:
 
     Args:
         sources: the expressions.
+        trusted: they are the project's own, so repetitions within repetitions are allowed.
 
     Raises:
         UnsupportedModelError: an expression is too long, malformed or uses unknown syntax.
 
     """
 
-    def __init__(self, sources: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[str], *, trusted: bool = False) -> None:
         parsed: list[list[str | CharClass]] = []
         for source in sources:
             if len(source) > _MAX_PATTERN:
                 raise UnsupportedModelError("The tokenizer's split pattern is too long.")
+            parser = _Parser(source)
             try:
-                parsed.append(_Parser(source).parse())
+                parsed.append(parser.parse())
             except RecursionError:
                 raise UnsupportedModelError("The split pattern is nested too deeply.") from None
+            if parser.nested and not trusted and not any(k in source for k in _KNOWN_NESTED):
+                raise parser.fail("a repetition within a repetition")
         pieces = (piece for line in parsed for piece in line)
         classes = list(dict.fromkeys(p for p in pieces if isinstance(p, CharClass)))
         self.alphabet = Alphabet(classes)

@@ -326,6 +326,16 @@ class Tokenizer:
             )
         return found
 
+    @property
+    def bos_token(self) -> str:
+        """Text of the beginning-of-sequence token, for chat templates ("" where there is none)."""
+        return "" if self.bos_id is None else self.token_text(self.bos_id)
+
+    @property
+    def eos_token(self) -> str:
+        """Text of the end-of-sequence token, for chat templates ("" where there is none)."""
+        return "" if self.eos_id is None else self.token_text(self.eos_id)
+
     def token_text(self, token_id: int) -> str:
         """Return the text of ``token_id``, with U+FFFD for parts of characters."""
         return self.token_bytes(token_id).decode("utf-8", "replace")

@@ -135,6 +135,8 @@ def test_not_a_tokenizer_json(spec: dict[str, Any]) -> None:
         r"\u12",
         "(?z)a",
         "[[:foo:]]",
+        "(a+)+b",
+        "(?:(a|b*)c?){2,}",
     ],
 )
 def test_patterns_are_refused(pattern: str) -> None:
