@@ -39,6 +39,9 @@ const SPOKEN_LENGTH = 300;
 /** How often a running answer is written to the store. */
 const SAVE_MS = 1000;
 
+/** Errors after which the engine is of no more use; the next answer loads the model again. */
+const ENGINE_DEATHS = new Set(["device_lost", "worker_failed", "runtime_failed"]);
+
 interface Running {
   answer: Message;
   stop: AbortController;
@@ -63,7 +66,6 @@ export class ChatApp {
       regenerate: (id) => this.#regenerate(id),
       edit: (id, text) => this.#edit(id, text),
       remove: (id) => this.#removeMessage(id),
-      loadAgain: () => this.#loadAgain(),
     });
     this.#composer = new Composer({
       send: (text) => this.#send(text),
@@ -164,8 +166,7 @@ export class ChatApp {
     }
     cancelAnimationFrame(frame);
     this.#running.delete(conversation.id);
-    const died = answer.error && ["device_lost", "worker_failed", "runtime_failed"].includes(answer.error.code);
-    if (died && answer.error) this.#session.fail(answer.error);
+    if (answer.error && ENGINE_DEATHS.has(answer.error.code)) this.#session.drop();
     this.#touch(conversation);
     if (this.#current === conversation) {
       this.#transcript.refresh(answer, this.#shown());

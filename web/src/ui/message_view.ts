@@ -13,7 +13,6 @@ export interface MessageActions {
   regenerate(id: string): void;
   edit(id: string, text: string): void;
   remove(id: string): void;
-  loadAgain(): void;
 }
 
 /** Split reasoning (`<think>…</think>` at the start) from the answer proper. */
@@ -135,10 +134,8 @@ export class MessageView {
 
   #showError(error: { code: string; message: string }): Node {
     const { title, message, advice, code } = adviceFor(error);
-    const engineDied = ["device_lost", "worker_failed", "runtime_failed", "out_of_memory"].includes(code);
-    const retry = engineDied
-      ? h("button", { type: "button", class: "primary", onclick: () => this.#actions.loadAgain() }, "Load the model again")
-      : h("button", { type: "button", class: "primary", onclick: () => this.#actions.regenerate(this.#message.id) }, "Try again");
+    const again = () => this.#actions.regenerate(this.#message.id);
+    const retry = h("button", { type: "button", class: "primary", onclick: again }, "Try again");
     return h(
       "div",
       { class: "error-card", role: "group", "aria-label": "Error" },

@@ -58,18 +58,19 @@ export async function serverModels(): Promise<ModelSource[]> {
     if (!answer.ok || !answer.headers.get("content-type")?.includes("json")) return [];
     const list = ((await answer.json()) as { models?: unknown }).models;
     if (!Array.isArray(list)) return [];
-    return list.flatMap((entry: { name?: unknown; url?: unknown; bytes?: unknown } | null) => {
-      if (typeof entry?.name !== "string" || typeof entry.url !== "string") return [];
-      if (entry.name === BUNDLED_NAME) return [];
-      const size = typeof entry.bytes === "number" ? { bytes: entry.bytes } : {};
-      return [{ kind: "server" as const, label: entry.name, reference: entry.url, ...size }];
+    return list.flatMap((entry: { name?: unknown; size?: unknown } | null) => {
+      if (typeof entry?.name !== "string") return [];
+      const path = entry.name.split("/").map(encodeURIComponent).join("/");
+      const reference = SERVER_LIST + path;
+      if (BUNDLED.kind !== "file" && reference === BUNDLED.reference) return [];
+      const size = typeof entry.size === "number" ? { bytes: entry.size } : {};
+      return [{ kind: "server" as const, label: entry.name, reference, ...size }];
     });
   } catch {
     return [];
   }
 }
 
-const BUNDLED_NAME = "tilewright-tiny.gguf";
 const RECENT = "recent-models";
 const FIRST = "first-model";
 const RECENT_COUNT = 6;

@@ -67,11 +67,11 @@ export class ModelSession extends EventTarget {
   }
 
   /** Note that the engine itself died, so that the views offer to load it again. */
-  fail(error: { code: string; message: string }): void {
+  drop(): void {
     if (this.#state.kind !== "ready") return;
     const { engine, source } = this.#state;
     engine.unload().catch(() => undefined);
-    this.#set({ kind: "failed", source, error });
+    this.#set({ kind: "cancelled", source });
   }
 
   /** Resolve with the engine as soon as there is one; reject when `signal` fires. */

@@ -55,7 +55,8 @@ export class Transcript {
       this.refresh(message, shown);
     }
     this.#empty.hidden = conversation.messages.length > 0;
-    if (changed) this.toEnd();
+    if (this.#empty.hidden && changed) this.toEnd();
+    this.#look();
   }
 
   /** Show a message as it is now. */
@@ -86,13 +87,13 @@ export class Transcript {
   }
 
   #keepEnd(): void {
-    if (this.#follow) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    if (this.#follow && this.#empty.hidden) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     this.#look();
   }
 
   #look(): void {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     this.#follow = scrollHeight - scrollTop - clientHeight < NEAR;
-    this.#jump.hidden = this.#follow;
+    this.#jump.hidden = this.#follow || !this.#empty.hidden;
   }
 }
