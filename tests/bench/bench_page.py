@@ -1,0 +1,177 @@
+"""Measures the page's runtime in headless Chromium: start, bridge calls, streaming. JSON lines.
+
+Start is navigation to Python ready; cold means an empty profile. Times are the least of several
+runs, because this is usually a busy machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from playwright.async_api import Browser, Page, async_playwright
+
+from tilewright.serve.http import create_app
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+from conftest import FLAGS, chromium  # noqa: E402
+
+RUNS = 3
+STREAMED = 64 << 20
+PYTHON_READY = """async () => {
+  globalThis.worker = new PythonWorker();
+  await worker.ready;
+  return performance.now();
+}"""
+BRIDGE = '''
+import time
+from array import array
+from tilewright.webgpu import bridge
+begun = time.perf_counter()
+bridge.install()
+import wgpu
+imported = time.perf_counter() - begun
+adapter = await wgpu.gpu.request_adapter_async()
+device = await adapter.request_device_async()
+CODE = """
+@group(0) @binding(0) var<storage, read_write> a: array<u32>;
+@compute @workgroup_size(1) fn main() { a[0] = a[0] + 1u; }
+"""
+buffer = device.create_buffer(size=256, usage="STORAGE|COPY_SRC|COPY_DST")
+pipeline = await device.create_compute_pipeline_async(
+    layout="auto",
+    compute={"module": device.create_shader_module(code=CODE), "entry_point": "main"},
+)
+layout = pipeline.get_bind_group_layout(0)
+entries = [{"binding": 0, "resource": {"buffer": buffer}}]
+group = device.create_bind_group(layout=layout, entries=entries)
+plan = bridge.Plan(device, [pipeline], [group], [], array("i", [0, 0, 0, 1, 1, 1] * 250))
+ring = bridge.ReadRing(device, 4, 8)
+
+async def least(function, count=1, runs=7):
+    best = 1e9
+    for _ in range(runs):
+        begun = time.perf_counter()
+        for _ in range(count):
+            function()
+        best = min(best, (time.perf_counter() - begun) / count)
+        await device.queue.on_submitted_work_done_async()
+    return best
+
+def one_by_one():
+    encoder = device.create_command_encoder()
+    compute = encoder.begin_compute_pass()
+    for _ in range(250):
+        compute.set_pipeline(pipeline)
+        compute.set_bind_group(0, group)
+        compute.dispatch_workgroups(1)
+    compute.end()
+    device.queue.submit([encoder.finish()])
+
+small = bytes(64)
+result = {
+    "import_ms": imported,
+    "replay_250_ms": await least(lambda: plan.replay()),
+    "encode_250_one_by_one_ms": await least(one_by_one),
+    "write_64_bytes_ms": await least(lambda: device.queue.write_buffer(buffer, 0, small), 100),
+    "bind_group_ms": await least(
+        lambda: device.create_bind_group(layout=layout, entries=entries), 20),
+}
+one = bridge.Plan(device, [pipeline], [group], [], array("i", [0, 0, 0, 1, 1, 1]))
+for depth in (1, 8):
+    begun = time.perf_counter()
+    for _ in range(100):
+        one.replay(ring, buffer, 0, 4)
+        if ring.pending == depth:
+            await ring.pop()
+    while ring.pending:
+        await ring.pop()
+    result[f"token_round_trip_depth_{depth}_ms"] = (time.perf_counter() - begun) / 100
+{name: round(1000 * seconds, 4) for name, seconds in result.items()}
+'''
+STREAM = """
+import time
+from js import Uint8Array, fetch
+from tilewright.webgpu import bridge
+bridge.install()
+import wgpu
+from tilewright_sources import UrlSource
+adapter = await wgpu.gpu.request_adapter_async()
+device = await adapter.request_device_async()
+url = str(data["url"])
+size = int(data["size"])
+target = device.create_buffer(size=size, usage="COPY_DST|STORAGE")
+best = {"stream_into": 1e9, "fetch_and_write_buffer": 1e9}
+for _ in range(3):
+    begun = time.perf_counter()
+    source = bridge.BrowserSource(await UrlSource.open(url))
+    await bridge.stream_into(source, 0, size, target, 0)
+    await device.queue.on_submitted_work_done_async()
+    best["stream_into"] = min(best["stream_into"], time.perf_counter() - begun)
+    begun = time.perf_counter()
+    whole = await (await fetch(url)).arrayBuffer()
+    device.queue.write_buffer(target, 0, getattr(whole, "js_object", whole))
+    await device.queue.on_submitted_work_done_async()
+    best["fetch_and_write_buffer"] = min(
+        best["fetch_and_write_buffer"], time.perf_counter() - begun)
+{name: round(size / seconds / 1e6, 1) for name, seconds in best.items()}
+"""
+
+
+def tell(what: str, **numbers: Any) -> None:
+    """Print one line of results."""
+    print(json.dumps({"bench": what, "where": "chromium", **numbers}), flush=True)
+
+
+async def start_times(browser: Browser, address: str) -> dict[str, float]:
+    """Return milliseconds from navigation to Python ready, cold and warm."""
+    found: dict[str, list[float]] = {"cold_ms": [], "warm_ms": []}
+    for _ in range(RUNS):
+        context = await browser.new_context()
+        page = await context.new_page()
+        for kind in ("cold_ms", "warm_ms"):
+            await page.goto(f"{address}/test.html")
+            found[kind].append(await page.evaluate(PYTHON_READY))
+        await context.close()
+    return {kind: round(min(times), 1) for kind, times in found.items()}
+
+
+async def run_python(page: Page, code: str, data: object = None) -> Any:
+    """Run Python in the page's worker."""
+    return await page.evaluate("([code, data]) => worker.run(code, data)", [code, data])
+
+
+async def main() -> None:
+    """Run everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "bytes.gguf").write_bytes(bytes(STREAMED))
+        app = create_app(ROOT / "dist", Path(folder))
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
+        server = uvicorn.Server(config)
+        serving = asyncio.ensure_future(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.05)
+        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+            manifest = json.loads((ROOT / "dist" / "manifest.json").read_text())
+            tell("page start", **await start_times(browser, address), bytes=manifest["start"])
+            page = await browser.new_page()
+            await page.goto(f"{address}/test.html")
+            await page.evaluate(PYTHON_READY)
+            tell("bridge", **await run_python(page, BRIDGE))
+            source = {"url": f"{address}/models/bytes.gguf", "size": STREAMED}
+            tell("streaming MB/s", **await run_python(page, STREAM, source))
+            await browser.close()
+        server.should_exit = True
+        await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
