@@ -22,12 +22,14 @@ from tilewright.formats.open import open_model
 from tilewright.formats.quant import F32
 from tilewright.graph.fuse import FusionPlan
 from tilewright.webgpu.device import Device
+from tilewright.webgpu.kernels import attention
 from tilewright.webgpu.kernels.kernel import Capabilities
 from tilewright.webgpu.lower import naive_choice
 from tilewright.webgpu.memory import PIECE
 
 MODELS = Path(__file__).resolve().parents[1] / "golden" / "models"
 PROMPTS = [[3, 9, 27, 17, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [40], [7] * 33]
+LOGPROBS = SamplingParams(temperature=0.0, max_tokens=12, logprobs=0)
 ROUNDING = 1e-4
 """Sums in another order; measured are 2e-5 at most."""
 
@@ -161,6 +163,23 @@ async def test_naive_and_unfused_are_the_reference_of_fast_and_fused(
     async with engine_of(device, name) as engine:
         assert np.abs(await logits(engine, ids) - naive).max() < ROUNDING
         assert await generate(engine, ids) == answer
+
+
+async def test_attention_split_over_the_keys_is_attention(device: Device) -> None:
+    def split(module: Any, structure: Any, capabilities: Capabilities) -> Any:
+        tuning = module.default(structure, capabilities)
+        if module is attention and structure.tokens <= attention.DECODE_TOKENS:
+            return replace(tuning, splits=3)
+        return tuning
+
+    ids = [(17 * i + 5) % 60 for i in range(100)]
+    async with engine_of(device) as engine:
+        whole = await generate(engine, ids, logprobs=0)
+        plain = [t.logprob async for t in engine.generate(ids, LOGPROBS)]
+    async with engine_of(device, choose=split) as engine:
+        assert await generate(engine, ids, logprobs=0) == whole
+        found = [t.logprob async for t in engine.generate(ids, LOGPROBS)]
+    assert np.allclose(found, plain, atol=ROUNDING)
 
 
 async def test_bad_requests_are_refused_and_the_others_go_on(device: Device) -> None:

@@ -298,7 +298,15 @@ class Lowering:
         ranges = self._values(q=op.q, out=op.out) | self._cache(op.layer)
         if op.sinks is not None:
             ranges["sinks"] = self._vector(op.sinks)
-        return [self._call(attention, structure, ranges)]
+        tuning = self.choose(attention, structure, self.capabilities)
+        needed = attention.partials_bytes(structure, tuning)
+        if needed:
+            ranges["partials"] = self.state.scratch.at_least(needed)
+        calls = [self._bound(attention.kernel(structure, tuning, self.capabilities), ranges)]
+        if needed:
+            combine = attention.combine(structure, tuning, self.capabilities)
+            calls.append(self._bound(combine, ranges))
+        return calls
 
     # -- the rest --------------------------------------------------------------------------------
 

@@ -24,6 +24,26 @@ KV_BLOCK = 32
 """Positions per block of the cache."""
 
 
+class Scratch:
+    """Memory that a kernel needs between two dispatches of one op; all plans share it."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._ranges: list[BufferRange] = []
+
+    def at_least(self, nbytes: int) -> BufferRange:
+        """Return a range of ``nbytes`` or more; recorded plans keep the smaller ones they have."""
+        if not self._ranges or self._ranges[-1].size < nbytes:
+            self._ranges.append(whole(self._device, nbytes, "scratch"))
+        return self._ranges[-1]
+
+    def release(self) -> None:
+        """Free everything."""
+        for found in self._ranges:
+            self._device.release(found.buffer)
+        self._ranges.clear()
+
+
 @dataclass(frozen=True)
 class ModelState:
     """Weights, cache and tables."""
@@ -42,10 +62,12 @@ class ModelState:
     """Blocks per sequence."""
     blocks: int
     """Physical blocks."""
+    scratch: Scratch
 
     def release(self, device: Device) -> None:
         """Free everything."""
         self.weights.release(device)
+        self.scratch.release()
         for r in (
             *self.keys,
             *self.values,
@@ -117,6 +139,7 @@ def allocate_state(
         max_sequences,
         max_blocks,
         blocks,
+        Scratch(device),
     )
 
 
