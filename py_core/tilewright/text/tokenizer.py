@@ -290,6 +290,13 @@ class Tokenizer:
             TokenizerError: an id is outside the vocabulary.
 
         """
+        data = self.decode_bytes(ids, special=special, continuation=continuation)
+        return data.decode("utf-8", "replace")
+
+    def decode_bytes(
+        self, ids: Iterable[int], *, special: bool = True, continuation: bool = False
+    ) -> bytes:
+        """Return what ``decode`` returns as the bytes it is, which need not be UTF-8."""
         vocabulary = self._vocabulary
         strip = self.add_space_prefix and not continuation
         out: list[bytes] = []
@@ -302,7 +309,7 @@ class Tokenizer:
             elif piece:
                 out.append(piece.removeprefix(b" ") if strip else piece)
                 strip = False
-        return b"".join(out).decode("utf-8", "replace")
+        return b"".join(out)
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that ``token_id`` contributes to text (control tokens: their text).

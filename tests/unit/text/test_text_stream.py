@@ -62,6 +62,13 @@ def test_spaces_at_the_start(tokenizer: Callable[[str], Any]) -> None:
     assert made.decode(ids, continuation=True) == " hello world"
 
 
+def test_stray_bytes_survive(tokenizer: Callable[[str], Any]) -> None:
+    made = tokenizer("llama-spm")
+    stray = b"a\x80 b\xbf"
+    assert made.decode_bytes(made.encode(stray)) == stray
+    assert tokenizer("gpt-2").encode(b"\xff") == tokenizer("gpt-2").encode("\ufffd")
+
+
 def test_hidden_control_tokens(tokenizer: Callable[[str], Any]) -> None:
     made = tokenizer("llama-bpe")
     ids = made.encode("a<|eot_id|>b", parse_special=True)
