@@ -14,12 +14,11 @@ let generated = 0;
 const FALLBACK = "You said: ";
 
 async function load({ id, url, file }) {
-  const { bytes = 16e6, steps = 4, stepMs = 5, fail, failOnce } = PLAN.load ?? {};
+  const { bytes = 16e6, steps = 4, stepMs = 5, fail } = PLAN.load ?? {};
   const reference = url ?? file?.name ?? "";
   for (let step = 0; step <= steps; step++) {
     if (waits.get(id)?.stopped) return error(id, "cancelled", "Stopped.");
-    const failure = fail ?? (failOnce && !sessionFailed() ? failOnce : undefined);
-    if (failure && step === steps - 1) return error(id, failure.code, failure.message);
+    if (fail && step === steps - 1) return error(id, fail.code, fail.message);
     const done = Math.round((bytes * step) / steps);
     postMessage({ type: "progress", id, phase: "weights", done, total: bytes, seconds: step * stepMs * 1e-3 });
     await pause(stepMs);
@@ -36,12 +35,6 @@ async function load({ id, url, file }) {
     device: "Test device",
   };
   postMessage({ type: "loaded", id, model });
-}
-
-/** A load fails once per load count that the test page keeps in the worker's name space: here, by URL. */
-let tries = 0;
-function sessionFailed() {
-  return tries++ > 0;
 }
 
 function answerTo(messages) {
