@@ -1,4 +1,5 @@
-// QkvPrepare: head norms of q and k, rotation of both, keys and values into the cache, q to `out`.
+// QkvPrepare: norms of q and k (of a head, or of Q_NORM_HEADS or K_NORM_HEADS heads together), rotation of both, keys
+// and values into the cache, q to `out`.
 // LANES threads share one head of one token. Header: Structure and Tuning of
 // kernels/qkv_prepare.py. Needs: lib/step, lib/rows, lib/kv_cache, a tokens role, a lanes role,
 // kv/<kind>_store, qkv/{shared,separate}, qkv/{q,k}_norm*, qkv/rope*.
@@ -6,22 +7,30 @@ const PIECE: u32 = 4u * STORE_UNITS;
 const_assert HEAD_SIZE % PIECE == 0u && VALUE_SIZE % PIECE == 0u;
 const PARTS: u32 = HEADS + 2u * KV_HEADS;
 
-// Element of a query head (part < HEADS) or key head, normed but not rotated.
-fn normed(token: u32, part: u32, element: u32, factor: f32) -> f32 {
+// Element `column` of the queries (part < HEADS) or of the keys as they came.
+fn given(token: u32, part: u32, column: u32) -> f32 {
     if (part < HEADS) {
-        let column = part * HEAD_SIZE + element;
-        return q_at(token, column) * q_factor(column, factor);
+        return q_at(token, column);
     }
-    let column = (part - HEADS) * HEAD_SIZE + element;
-    return k_at(token, column) * k_factor(column, factor);
+    return k_at(token, column);
 }
 
-fn prepared(token: u32, position: u32, part: u32, element: u32, factor: f32) -> f32 {
-    let own = normed(token, part, element, factor);
+// Element of a query head (part < HEADS) or key head, normed but not rotated. stats = (mean, 1 / deviation)
+fn normed(token: u32, part: u32, element: u32, stats: vec2f) -> f32 {
+    if (part < HEADS) {
+        let column = part * HEAD_SIZE + element;
+        return (q_at(token, column) - stats.x) * q_factor(column, stats.y);
+    }
+    let column = (part - HEADS) * HEAD_SIZE + element;
+    return (k_at(token, column) - stats.x) * k_factor(column, stats.y);
+}
+
+fn prepared(token: u32, position: u32, part: u32, element: u32, stats: vec2f) -> f32 {
+    let own = normed(token, part, element, stats);
     if (element >= ROTATED) {
         return own;
     }
-    let partner = normed(token, part, rope_partner(element), factor);
+    let partner = normed(token, part, rope_partner(element), stats);
     return rope_rotate(position, element, own, partner);
 }
 
@@ -38,22 +47,31 @@ fn main(
     let part = index % PARTS;
     let inside = token < row_count();
 
-    var factor = 1.0;
+    var stats = vec2f(0.0, 1.0);
     if (Q_NORM || K_NORM) {
-        var squares = 0.0;
-        if (inside && part < HEADS + KV_HEADS) {
-            for (var i = lane; i < HEAD_SIZE; i += LANES) {
-                var value = 0.0;
-                if (part < HEADS) {
-                    value = q_at(token, part * HEAD_SIZE + i);
-                } else {
-                    value = k_at(token, (part - HEADS) * HEAD_SIZE + i);
+        let is_query = part < HEADS;
+        let count = HEAD_SIZE * select(K_NORM_HEADS, Q_NORM_HEADS, is_query);
+        let first = select(part - HEADS, part, is_query) * HEAD_SIZE / count * count;
+        let normal = inside && part < HEADS + KV_HEADS;
+        if (Q_CENTER || K_CENTER) {
+            var sum = 0.0;
+            if (normal) {
+                for (var i = lane; i < count; i += LANES) {
+                    sum += given(token, part, first + i);
                 }
+            }
+            let mean = lanes_sum(sum, thread) / f32(count);
+            stats.x = select(0.0, mean, select(K_CENTER, Q_CENTER, is_query));
+        }
+        var squares = 0.0;
+        if (normal) {
+            for (var i = lane; i < count; i += LANES) {
+                let value = given(token, part, first + i) - stats.x;
                 squares += value * value;
             }
         }
-        let epsilon = select(K_EPSILON, Q_EPSILON, part < HEADS);
-        factor = 1.0 / sqrt(lanes_sum(squares, thread) / f32(HEAD_SIZE) + epsilon);
+        let epsilon = select(K_EPSILON, Q_EPSILON, is_query);
+        stats.y = 1.0 / sqrt(lanes_sum(squares, thread) / f32(count) + epsilon);
     }
     if (!inside) {
         return;
@@ -62,7 +80,7 @@ fn main(
     if (part < HEADS) {
         let base = token * OUT_STRIDE + OUT_START + part * HEAD_SIZE;
         for (var i = lane; i < HEAD_SIZE; i += LANES) {
-            out[base + i] = prepared(token, position, part, i, factor);
+            out[base + i] = prepared(token, position, part, i, stats);
         }
         return;
     }
@@ -72,7 +90,7 @@ fn main(
         let first = (part - HEADS) * (HEAD_SIZE / PIECE);
         for (var piece = lane; piece < HEAD_SIZE / PIECE; piece += LANES) {
             for (var i = 0u; i < PIECE; i++) {
-                units[i / 4u][i % 4u] = prepared(token, position, part, piece * PIECE + i, factor);
+                units[i / 4u][i % 4u] = prepared(token, position, part, piece * PIECE + i, stats);
             }
             store_keys(row, first + piece, units);
         }

@@ -30,6 +30,8 @@ from tilewright.webgpu.kernels.kv_write import KvLayout
         ("f16", 4, 2, 128, 128, {"norms": True, "offset": 1.0}),
         ("f32", 2, 2, 80, 0, {}),
         ("f32", 2, 2, 36, 0, {"norms": True, "per_head": True}),
+        ("f32", 4, 2, 36, 36, {"norms": True, "per_head": True, "center": True}),
+        ("f16", 6, 2, 40, 40, {"norms": True, "per_head": True, "whole": True}),
         ("f32", 3, 1, 12, 12, {"separate": True, "value_size": 20}),
     ],
 )
@@ -56,6 +58,7 @@ async def test_qkv_prepare_is_its_twin(
     norms = options.get("norms", False)
     lengths = (widths[0], widths[1]) if options.get("per_head") else (head_size, head_size)
     offset = options.get("offset", 0.0)
+    center, whole = options.get("center", False), options.get("whole", False)
     weights = [generator.standard_normal(n).astype(np.float32) for n in lengths]
     spans = [Span(fused.span.stride, start) for start in starts]
     structure = qkv_prepare.Structure(
@@ -68,15 +71,22 @@ async def test_qkv_prepare_is_its_twin(
         dimensions,
         options.get("interleaved", False),
         options.get("magnitude", 1.0),
-        qkv_prepare.HeadNorm(1e-6, lengths[0], offset) if norms else None,
-        qkv_prepare.HeadNorm(1e-5, lengths[1], offset) if norms else None,
+        qkv_prepare.HeadNorm(1e-6, lengths[0], offset, center, whole) if norms else None,
+        qkv_prepare.HeadNorm(1e-5, lengths[1], offset, center, whole) if norms else None,
     )
     frequencies = tuple(500.0 ** (-2 * i / max(dimensions, 1)) for i in range(dimensions // 2))
     table = RopeTable(frequencies, structure.magnitude, structure.interleaved)
     expected_q, expected_k = q, k
     if norms:
         expected_q, expected_k = (
-            reference.norm(a, group=head_size, epsilon=e, weight=w, weight_offset=offset)
+            reference.norm(
+                a,
+                group=a.shape[1] if whole else head_size,
+                epsilon=e,
+                center=center,
+                weight=w,
+                weight_offset=offset,
+            )
             for a, e, w in zip((q, k), (1e-6, 1e-5), weights, strict=True)
         )
     expected_q, expected_k = (

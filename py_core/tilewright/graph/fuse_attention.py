@@ -107,11 +107,11 @@ class _Side:
         return rope
 
     def norm(self, head_size: int) -> Norm | None:
-        """Step over an RMS norm of heads that only the rotation (or the reader) needs."""
+        """Step over a norm of heads or rows that only the rotation (or the reader) needs."""
         norm = self._graph.maker(self.value, Norm)
-        if norm is None or norm.residual is not None or norm.norm.group != head_size:
+        if norm is None or norm.residual is not None or norm.norm.bias is not None:
             return None
-        if norm.norm.center or norm.norm.bias is not None:
+        if norm.norm.group not in (head_size, norm.x.width):
             return None
         if not self._graph.only_for(self.value, self._reader):
             return None

@@ -173,8 +173,8 @@ class Norm(Op):
 class Linear(Op):
     """out[t, n] = epilogue(sum_k prologue(x)[t, k] * weight[n, k] + bias[n]).
 
-    Model files emit it plain; ``graph/fuse.py`` folds a norm into the prologue and an activation,
-    a gate or a residual into the epilogue.
+    Model files emit it plain; ``graph/fuse.py`` folds a sum and a norm into the prologue and an
+    activation, a gate or a residual into the epilogue.
     """
 
     x: Value
@@ -193,6 +193,12 @@ class Linear(Op):
     """Epilogue: added last."""
     softcap: float = 0.0
     """Epilogue: cap * tanh(y / cap) where cap > 0."""
+    delta: Value | None = None
+    """Prologue, before ``norm``: x + post_norm(delta) takes the place of x."""
+    post_norm: NormSpec | None = None
+    """Given with ``delta``: an RMS norm of its whole rows."""
+    out_x: Value | None = None
+    """With ``delta``: where the sum is left for later readers."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +224,10 @@ class KvWrite(Op):
 
 @dataclass(frozen=True)
 class QkvPrepare(Op):
-    """Fused: optional head norms, rope of q and k, and KvWrite, in one dispatch.
+    """Fused: optional norms, rope of q and k, and KvWrite, in one dispatch.
 
-    Reads q, k, v (usually views of one fused projection), writes the rotated q. The norms are RMS
-    norms of heads, without bias; a value head may have another size than a key head.
+    Reads q, k, v (usually views of one fused projection), writes the rotated q. The norms are of
+    single heads or of whole rows, without bias; a value head may have another size than a key head.
     """
 
     q: Value
@@ -333,6 +339,8 @@ class ExpertLinear(Op):
     used: int
     out: Value
     per_expert_input: bool = False
+    norm: NormSpec | None = None
+    """Prologue: the norm of whole rows of x, only where the experts share it."""
     activation: str | None = None
     gated: bool = False
     """weight rows of each expert are [gate; up]; only where gate and up are one tensor."""

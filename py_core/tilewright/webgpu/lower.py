@@ -424,16 +424,20 @@ def qkv_structure(op: QkvPrepare, layout: kv_write.KvLayout, tokens: int) -> qkv
         dimensions=0 if table is None else table.dimensions,
         interleaved=table is not None and table.interleaved,
         magnitude=1.0 if table is None else table.magnitude,
-        q_norm=_head_norm(op.q_norm),
-        k_norm=_head_norm(op.k_norm),
+        q_norm=_head_norm(op.q_norm, op.head_size),
+        k_norm=_head_norm(op.k_norm, op.head_size),
     )
 
 
-def _head_norm(spec: NormSpec | None) -> qkv_prepare.HeadNorm | None:
+def _head_norm(spec: NormSpec | None, head_size: int) -> qkv_prepare.HeadNorm | None:
     if spec is None:
         return None
     return qkv_prepare.HeadNorm(
-        weight=length(spec.weight), epsilon=spec.epsilon, weight_offset=spec.weight_offset
+        weight=length(spec.weight),
+        epsilon=spec.epsilon,
+        weight_offset=spec.weight_offset,
+        center=spec.center,
+        whole=spec.group != head_size,
     )
 
 

@@ -1,4 +1,4 @@
-"""QkvPrepare: head norms, rotation and KvWrite in one dispatch.
+"""QkvPrepare: norms of heads or rows, rotation and KvWrite in one dispatch.
 
 Bindings: step, x (or q, k, v where they do not share storage), [q_norm_weight], [k_norm_weight],
 [rope_table], positions, slots, block_tables, keys, values, out. ``positions`` and ``slots`` are
@@ -18,12 +18,16 @@ from .kv_write import KvLayout
 
 @dataclass(frozen=True)
 class HeadNorm:
-    """RMS norm of each head."""
+    """Norm of each head, or of all of them together."""
 
     epsilon: float
     weight: int
     """Elements of the weight; the column modulo this is its index."""
     weight_offset: float = 0.0
+    center: bool = False
+    """False: RMS norm; True: layer norm."""
+    whole: bool = False
+    """One mean for the whole row: computed again for each of its heads."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,10 @@ def _bindings(structure: Structure, capabilities: Capabilities) -> tuple[tuple[B
     return bindings, tokens_file
 
 
-def _norm_constants(name: str, norm: HeadNorm | None) -> dict[str, Constant]:
+def _norm_constants(name: str, norm: HeadNorm | None, heads: int) -> dict[str, Constant]:
     return {
+        f"{name}_CENTER": norm is not None and norm.center,
+        f"{name}_NORM_HEADS": heads if norm is not None and norm.whole else 1,
         f"{name}_NORM": norm is not None,
         f"{name}_EPSILON": norm.epsilon if norm else 0.0,
         f"{name}_NORM_LENGTH": norm.weight if norm else 1,
@@ -145,8 +151,8 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
         "WORKGROUP": tuning.workgroup,
         "LANES": tuning.lanes,
         **layout.constants(),
-        **_norm_constants("Q", structure.q_norm),
-        **_norm_constants("K", structure.k_norm),
+        **_norm_constants("Q", structure.q_norm, structure.heads),
+        **_norm_constants("K", structure.k_norm, layout.kv_heads),
         **rope.constants(structure.dimensions, structure.interleaved, structure.magnitude),
         **header.rows("tokens", structure.tokens),
         **header.span("Q", structure.q),
