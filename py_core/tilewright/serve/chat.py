@@ -275,11 +275,7 @@ class _Completion:
 
 def load_tokenizer(file: ModelFile) -> Tokenizer:
     """Build the tokenizer that the model file carries."""
-    described = file.metadata.get("tilewright.tokenizer_json")
-    if described is not None:
-        config = file.metadata.get("tilewright.tokenizer_config")
-        return Tokenizer.from_tokenizer_json(described, config)
-    return Tokenizer.from_gguf(file.metadata)
+    return Tokenizer.from_metadata(file.metadata)
 
 
 def load_template(file: ModelFile, tokenizer: Tokenizer) -> ChatTemplate | None:
@@ -291,7 +287,7 @@ def load_template(file: ModelFile, tokenizer: Tokenizer) -> ChatTemplate | None:
         source,
         bos_token=_token_text(tokenizer, tokenizer.bos_id),
         eos_token=_token_text(tokenizer, tokenizer.eos_id),
-        special_tokens=[_token_text(tokenizer, i) for i in sorted(tokenizer.special_ids)],
+        special_tokens=tokenizer.control_tokens,
     )
 
 

@@ -9,7 +9,6 @@ Knows nothing of what the weights mean.
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,14 +21,13 @@ from ..formats.quant import F32
 from ..formats.source import ByteSource
 from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
 from .api import IN_BROWSER
-from .device import BufferRange, Device, Pipeline
+from .device import BufferRange, Device
 from .kernels import repack
-from .kernels.kernel import Kernel
 from .kernels.packing import Packing, packing, table_bytes
+from .staging import Staging
 
 PIECE = 8 << 20
 """Bytes of file that are on their way to the GPU at once, per staging buffer."""
-_STAGING = 2
 _SHARD_ROWS = 64
 
 
@@ -142,7 +140,7 @@ async def load_weights(
         loader.release_all()
         raise
     finally:
-        loader.release_staging()
+        loader.staging.release()
 
 
 def uploader(device: Device) -> Uploader:
@@ -187,8 +185,7 @@ class _Loader:
         self._upload = upload
         self._on_progress = on_progress
         self._buffers: list[Any] = []
-        self._staging: list[Any] = []
-        self._turn = 0
+        self.staging = Staging(device, PIECE)
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
@@ -202,11 +199,6 @@ class _Loader:
         for buffer in self._buffers:
             self._device.release(buffer)
         self._buffers.clear()
-
-    def release_staging(self) -> None:
-        for buffer in self._staging:
-            self._device.release(buffer)
-        self._staging.clear()
 
     async def load(self, graph: Graph) -> Weights:
         packed = {weight: self._allocate(weight) for weight in matrices(graph)}
@@ -227,7 +219,7 @@ class _Loader:
                 await self._load_vector(job, flat[job.weight])
             else:
                 await self._load_matrix(job, packed[job.weight])
-        await self._device.finish()
+        await self.staging.finish()
         nbytes = sum(buffer.size for buffer in self._buffers)
         return Weights(packed, flat, tables, nbytes)
 
@@ -288,47 +280,12 @@ class _Loader:
             shard = next(s for s in target.shards if job.first + row < s.first_row + s.rows)
             at = job.first + row - shard.first_row
             rows = min(per_piece, tensor.rows - row, shard.rows - at)
-            raw = self._raw(per_piece * row_bytes)
+            raw, placed = await self.staging.room(rows * row_bytes)
             offset = tensor.offset + row * row_bytes
-            await self._upload(source, offset, rows * row_bytes, raw, 0)
-            kernel = repack.kernel(
-                tensor.quant, per_piece, tensor.columns, self._device.capabilities
-            )
+            await self._upload(source, offset, rows * row_bytes, raw, placed)
+            kernel = repack.kernel(tensor.quant, rows, tensor.columns, self._device.capabilities)
             pipeline = await self._device.pipeline(kernel)
-            self._repack(kernel, pipeline, raw, shard, at, rows)
+            rows_of = (at, rows, shard.rows)
+            self.staging.repack(kernel, pipeline, placed, shard.quants, shard.scales, rows_of)
             row += rows
             self._report(rows * row_bytes)
-            if self._turn % _STAGING == 0:
-                await self._device.finish()
-
-    def _raw(self, size: int) -> Any:
-        """Return the next staging buffer, at least ``size`` bytes and its padding long."""
-        slot = self._turn % _STAGING
-        self._turn += 1
-        if slot == len(self._staging):
-            self._staging.append(self._device.buffer(max(PIECE, size) + 4, label="raw weights"))
-        elif self._staging[slot].size < size + 4:
-            self._device.release(self._staging[slot])
-            self._staging[slot] = self._device.buffer(size + 4, label="raw weights")
-        return self._staging[slot]
-
-    def _repack(
-        self, kernel: Kernel, pipeline: Pipeline, raw: Any, shard: Shard, at: int, rows: int
-    ) -> None:
-        job = self._device.buffer(16, label="repack job", usage=("UNIFORM",))
-        self._device.queue.write_buffer(job, 0, struct.pack("<4I", at, rows, shard.rows, 0))
-        named = {
-            "raw": BufferRange(raw, 0, raw.size),
-            "quants": shard.quants,
-            "scales": shard.scales,
-            "job": BufferRange(job, 0, 16),
-        }
-        group = self._device.bind(pipeline, [named[b.name] for b in kernel.bindings])
-        encoder = self._device.handle.create_command_encoder()
-        compute = encoder.begin_compute_pass()
-        compute.set_pipeline(pipeline.handle)
-        compute.set_bind_group(0, group)
-        compute.dispatch_workgroups(*kernel.grid)
-        compute.end()
-        self._device.queue.submit([encoder.finish()])
-        self._device.allocated -= job.size  # freed by the API once the GPU is done with it

@@ -113,6 +113,7 @@ async def _bench(arguments: argparse.Namespace) -> None:
     loaded = time.perf_counter() - start
     try:
         line = await bench_model(model, arguments.decode, arguments.repeat)
+        line["device_bytes"] = device.allocated
     finally:
         await model.close()
     tokens_per_second = line["decode_tokens_per_s"]
@@ -125,7 +126,6 @@ async def _bench(arguments: argparse.Namespace) -> None:
             "copy_bandwidth_gb_s": round(bandwidth / 1e9, 3),
             "decode_share_of_bandwidth": round(moved * tokens_per_second / bandwidth, 4),
             "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "device_bytes": device.allocated,
         }
     )
     print_json(line)

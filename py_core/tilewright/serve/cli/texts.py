@@ -86,7 +86,7 @@ async def _detokenize(arguments: argparse.Namespace) -> None:
     ids = _parse(sys.stdin.read(), "standard input")
     if not isinstance(ids, list) or not all(type(i) is int for i in ids):
         raise InvalidRequestError("Standard input must be a JSON list of token ids.")
-    sys.stdout.buffer.write(b"".join(tokenizer.token_bytes(i) for i in ids))
+    sys.stdout.buffer.write(tokenizer.decode_bytes(ids))
     sys.stdout.buffer.flush()
 
 
