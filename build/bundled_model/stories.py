@@ -39,7 +39,7 @@ HELD_ASK_ABOUT = (
 _PRONOUNS = {"girl": ("she", "her", "her"), "boy": ("he", "him", "his")}
 _FILLS = re.findall(
     r"\w+",
-    "day spot calm cake ing both care plant light pl2 glue gift skill obstacle tool alone trap",
+    "spot calm cake ing both care plant light pl2 glue gift skill obstacle tool alone trap",
 )
 
 
@@ -135,7 +135,7 @@ def make_story(words: Words) -> Story:
         "f": words.any("food"),
         "pl": words.any("place"),
     }
-    fills |= {kind: words.any(kind) for kind in _FILLS}
+    fills |= {kind: words.any(kind) for kind in _FILLS} | {"day": words.any("daytime")}
 
     def fill(template: str) -> str:
         def value(match: re.Match[str]) -> str:

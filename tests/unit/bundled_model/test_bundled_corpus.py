@@ -103,6 +103,16 @@ def test_every_slot_of_the_plots_has_a_pool() -> None:
     assert {"spot", "glue", "trap"} <= set(pools())
 
 
+def test_no_kind_of_value_is_defined_twice() -> None:
+    lines = [
+        line.partition(":")[0]
+        for name in ("values.txt", "story_fills.txt")
+        for line in (FOLDER / "data" / name).read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert len(lines) == len(set(lines)) == len(pools())
+
+
 def test_template_renders_what_training_saw() -> None:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
