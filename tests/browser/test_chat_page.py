@@ -287,7 +287,9 @@ async def test_attacks_in_texts_are_inert(chat: OpenPage) -> None:
     for conversation in range(len(ATTACKS)):
         await page.locator(".conversation-open").nth(conversation).click()
         messages = page.locator("#messages")
-        assert await messages.locator("img, script, iframe, svg[onload], style, object").count() == 0
+        assert (
+            await messages.locator("img, script, iframe, svg[onload], style, object").count() == 0
+        )
         for link in await messages.locator("a").all():
             assert re.match(r"(https?|mailto):", await link.get_attribute("href") or "")
         assert await messages.locator("[onerror], [onload], [onmouseover]").count() == 0
@@ -468,7 +470,9 @@ async def test_phone_width(chat: OpenPage, width: int) -> None:
 
 async def test_dark_mode_and_reduced_motion(chat: OpenPage) -> None:
     page = await chat(
-        {"answers": {"tiles": MARKDOWN}, "tokenMs": 15}, color_scheme="dark", reduced_motion="reduce"
+        {"answers": {"tiles": MARKDOWN}, "tokenMs": 15},
+        color_scheme="dark",
+        reduced_motion="reduce",
     )
     await page.get_by_role("textbox", name="Message", exact=True).fill("tiles")
     await page.keyboard.press("Enter")

@@ -168,7 +168,10 @@ async def test_a_generation_survives_a_crash_of_the_gpu_process(
     assert result["stats"]["generated_tokens"] < 150
 
 
-async def test_a_second_visit_reads_the_stored_copy(watched: Watched, server: str) -> None:
+async def test_a_second_visit_starts_from_what_the_first_one_kept(
+    watched: Watched, server: str
+) -> None:
+    """The model from the origin's file system, Python from its memory snapshot; same answer."""
     url = f"{server}/models/llama.TQ2_0.gguf"
     script = """async (url) => {
       const { Tilewright } = await import("./tilewright.js");
@@ -176,13 +179,20 @@ async def test_a_second_visit_reads_the_stored_copy(watched: Watched, server: st
       let text = "";
       const sampling = { max_tokens: 4, temperature: 0, ignore_eos: true };
       for await (const part of engine.complete({ ids: [3, 4], sampling })) text += part.text;
+      const kept = async () => (await (await caches.open("tilewright-snapshots")).keys()).length;
+      for (let wait = 0; wait < 300 && !(await kept()); wait++) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
       await engine.unload();
-      return text;
+      return [text, await kept()];
     }"""
     await watched.page.goto(f"{server}/test.html")
-    first = await evaluate(watched, script, url)
+    first, kept = await evaluate(watched, script, url)
+    assert kept == 1
     assert url in watched.requests
     watched.requests.clear()
     await watched.page.reload()
-    assert await evaluate(watched, script, url) == first
+    # A snapshot that cannot be used is deleted, with a warning.
+    assert await evaluate(watched, script, url) == [first, 1]
     assert url not in watched.requests
+    assert not [asked for asked in watched.requests if "snapshot" in asked]

@@ -14,6 +14,8 @@ export interface RuntimeFiles {
   library: string;
   lock: string;
   wheels: string[];
+  /** Memory of a Python that has imported the engine; empty where the build could not make it. */
+  snapshot: string;
 }
 
 declare const RUNTIME: RuntimeFiles;
@@ -26,6 +28,7 @@ export function runtimeFiles(): RuntimeFiles {
     library: at(RUNTIME.library),
     lock: at(RUNTIME.lock),
     wheels: RUNTIME.wheels.map(at),
+    snapshot: RUNTIME.snapshot && at(RUNTIME.snapshot),
   };
 }
 
@@ -38,6 +41,53 @@ export async function startPython(
   environment: Record<string, string> = {},
 ): Promise<PyodideInterface> {
   const files = runtimeFiles();
+  const snapshot = await keptSnapshot(files.snapshot);
+  if (snapshot) {
+    try {
+      const pyodide = await load(files, {}, snapshot);
+      const restored = pyodide.pyimport("tilewright.serve.worker").restored;
+      restored(JSON.stringify(environment));
+      return pyodide;
+    } catch (error) {
+      console.warn(`The memory snapshot is not usable here: ${String(error)}`);
+      await caches.delete(SNAPSHOTS);
+    }
+  }
+  return load(files, environment);
+}
+
+const SNAPSHOTS = "tilewright-snapshots";
+
+/**
+ * Fetch the memory snapshot for the next visit; call it when the first visit's work is done.
+ *
+ * Starting from it saves most of the processor time of a start, but it is as large as all other
+ * files together, so a first visit does without.
+ */
+export async function keepSnapshot(): Promise<void> {
+  const { snapshot } = runtimeFiles();
+  if (!snapshot || !globalThis.caches) return;
+  const cache = await caches.open(SNAPSHOTS);
+  if (await cache.match(snapshot)) return;
+  for (const old of await cache.keys()) await cache.delete(old);
+  await cache.add(snapshot);
+}
+
+async function keptSnapshot(url: string): Promise<Uint8Array | undefined> {
+  if (!url || !globalThis.caches) return undefined;
+  try {
+    const kept = await (await caches.open(SNAPSHOTS)).match(url);
+    return kept && new Uint8Array(await kept.arrayBuffer());
+  } catch {
+    return undefined; // storage is blocked: a plain start
+  }
+}
+
+async function load(
+  files: RuntimeFiles,
+  environment: Record<string, string>,
+  snapshot?: Uint8Array,
+): Promise<PyodideInterface> {
   const wheels = files.wheels.map(fetchBytes);
   const { loadPyodide } = (await import(files.pyodide + "pyodide.mjs")) as typeof import("pyodide");
   const pyodide = await loadPyodide({
@@ -45,6 +95,7 @@ export async function startPython(
     lockFileURL: files.lock,
     stdLibURL: files.library,
     env: environment,
+    ...(snapshot ? { _loadSnapshot: snapshot } : {}),
     fsInit: async (fs: FileSystem, { sitePackages }: { sitePackages: string }) => {
       for (const wheel of wheels) unpackStored(fs, sitePackages, await wheel);
     },

@@ -7,8 +7,8 @@
  */
 
 import { TilewrightError } from "./errors.ts";
-import type { Load, Request } from "./protocol.ts";
-import { startPython } from "./runtime.ts";
+import type { Load, Request, Response } from "./protocol.ts";
+import { keepSnapshot, startPython } from "./runtime.ts";
 import { BlobSource, type ByteSource } from "./sources.ts";
 import { openStored } from "./storage.ts";
 
@@ -40,7 +40,11 @@ async function openSource(id: number): Promise<{ source: ByteSource; signal: Abo
 async function start(environment: Record<string, string>): Promise<void> {
   const python = await startPython(environment);
   const module = python.pyimport("tilewright.serve.worker");
-  const post = (text: string) => postMessage(JSON.parse(text));
+  const post = (text: string) => {
+    const message = JSON.parse(text) as Response;
+    postMessage(message);
+    if (message.type === "done") keepSnapshot().catch(() => undefined); // no room: no snapshot
+  };
   receive = module.start(post, openSource) as (text: string) => void;
   const seconds = (performance.now() - begun) / 1000;
   postMessage({ type: "ready", seconds, version: module.VERSION as string });

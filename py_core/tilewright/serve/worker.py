@@ -8,14 +8,17 @@ the edge that ``web/src/worker.ts`` calls. The messages are those of ``protocol.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import os
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from .. import __version__
+from .. import __version__, settings
 from ..engine.sampling import SamplingParams
 from ..errors import (
     BusyError,
@@ -369,6 +372,16 @@ def start(post: Callable[[str], None], open_source: Callable[[int], Awaitable[An
         return await bridge.open_source(open_source(number))
 
     return WorkerLoop(post, open_bytes).receive
+
+
+def restored(environment: str) -> None:
+    """Make up for what a memory snapshot keeps from the day it was made; called once after it.
+
+    The random state (which would repeat on each visit), and the switches read at import.
+    """
+    os.environ.update(json.loads(environment))
+    importlib.reload(settings)
+    random.seed()
 
 
 VERSION = __version__

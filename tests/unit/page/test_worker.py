@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from tilewright import settings
 from tilewright.engine.sampling import SamplingParams
 from tilewright.engine.sequence import TokenOutput
 from tilewright.errors import DeviceLostError, SourceError
 from tilewright.formats.source import MemorySource
 from tilewright.serve import protocol
 from tilewright.serve.chat import Delta, Usage
-from tilewright.serve.worker import WorkerLoop
+from tilewright.serve.worker import WorkerLoop, restored
 from tilewright.webgpu.memory import Progress
 
 
@@ -239,3 +242,19 @@ async def test_stats_and_ids() -> None:
     assert (await page.last(2, "result"))["value"] == {"steps": 7}
     page.loop.receive('{"type": "stats"}')
     assert page.messages[-1]["details"] == {"field": "id"}
+
+
+def test_a_restored_snapshot_takes_new_switches_and_new_randomness(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TILEWRIGHT_DEBUG", "0")
+    random.seed(1)
+    before = random.random()
+    random.seed(1)
+    try:
+        restored('{"TILEWRIGHT_DEBUG": "3"}')
+        assert settings.current().debug == 3
+        assert random.random() != before
+    finally:
+        monkeypatch.undo()
+        importlib.reload(settings)
