@@ -7,7 +7,10 @@ const [jobFile, reportFile] = process.argv.slice(2);
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const { loadPyodide } = await import(new URL("../web/node_modules/pyodide/pyodide.mjs", import.meta.url));
 
-const pyodide = await loadPyodide({ indexURL: here("../web/node_modules/pyodide/") });
+const pyodide = await loadPyodide({
+  indexURL: here("../web/node_modules/pyodide/"),
+  env: { PYTHONNODEBUGRANGES: "1" }, // lines without columns
+});
 const job = await readFile(jobFile, "utf8");
 for (const folder of JSON.parse(job).mounts) pyodide.mountNodeFS("/host" + folder, folder);
 const main = pyodide.runPython((await readFile(here("inside_pyodide.py"), "utf8")) + "\nmain\n", {

@@ -2,8 +2,7 @@
 
 Only there is the compiler of the Python that will load the result. Reads and writes folders of
 the host that ``compile_python.mjs`` mounted. Called with a job, returns a report (both JSON):
-``packages`` is a list of [source file, module path, output file, optimization level]; level 2
-drops docstrings, asserts and line numbers.
+``packages`` is a list of [source file, module path, output file, whether it is our own code].
 """
 
 import ast
@@ -98,10 +97,30 @@ def without_lines(code: CodeType) -> CodeType:
     return code.replace(co_linetable=table, co_consts=constants)
 
 
-def compile_to(source: bytes, name: str, target: Path, optimize: int, lines: bool = True) -> None:
-    """Write the unchecked-hash .pyc of a source."""
-    code = compile(source, name, "exec", dont_inherit=True, optimize=optimize)
-    if not lines:
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """Drop docstrings. A class keeps a blank: ``dataclass`` writes one where there is none, slowly.
+
+    (It imports ``inspect`` and formats the signature, 5 ms for each class in a browser.)
+    """
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if ast.get_docstring(node, clean=False) is None:
+            continue
+        if isinstance(node, ast.ClassDef):
+            node.body[0].value.value = " "
+        elif len(node.body) == 1 and not isinstance(node, ast.Module):
+            node.body[0] = ast.copy_location(ast.Pass(), node.body[0])
+        else:
+            del node.body[0]
+    return tree
+
+
+def compile_to(source: bytes, name: str, target: Path, is_ours: bool) -> None:
+    """Write the unchecked-hash .pyc of a source; asserts and line numbers stay in our own code."""
+    tree = without_docstrings(ast.parse(source, name))
+    code = compile(tree, name, "exec", dont_inherit=True, optimize=0 if is_ours else 1)
+    if not is_ours:
         code = without_lines(code)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(_code_to_hash_pyc(code, importlib.util.source_hash(source), checked=False))
@@ -112,10 +131,10 @@ def main(job: str) -> str:
     task = json.loads(job)
     files = task["packages"]
     library = used_standard_library([source for source, *_ in files])
-    for source, name, target, optimize in files:
-        compile_to(Path(source).read_bytes(), name, Path(target), optimize, optimize < 2)
+    for source, name, target, is_ours in files:
+        compile_to(Path(source).read_bytes(), name, Path(target), is_ours)
     with zipfile.ZipFile(ZIP) as archive:
         for name in library:
             target = Path(task["library"]) / (name + "c")
-            compile_to(archive.read(name), f"{ZIP}/{name}", target, 2, lines=False)
+            compile_to(archive.read(name), f"{ZIP}/{name}", target, is_ours=False)
     return json.dumps({"python": sys.version.split()[0], "library": library})

@@ -33,7 +33,7 @@ class Package:
     imports: list[str]
     depends: list[str]
     files: dict[str, Path]
-    optimize: int
+    is_ours: bool
     licences: dict[str, Path] = field(default_factory=dict)
 
 
@@ -52,8 +52,7 @@ def installed(name: str, depends: list[str], skip: tuple[str, ...] = ()) -> Pack
             licences[entry.name] = Path(str(entry.locate()))
         elif entry.suffix == ".py" and not path.startswith(skip) and ".." not in parts:
             files[path] = Path(str(entry.locate()))
-    # Licences and public documentation strings stay; asserts and docstrings are for developers.
-    return Package(name, distribution.version, [name], depends, files, 2, licences)
+    return Package(name, distribution.version, [name], depends, files, False, licences)
 
 
 def tilewright(version: str) -> Package:
@@ -70,7 +69,7 @@ def tilewright(version: str) -> Package:
         files[f"tilewright/shaders/{path.relative_to(shaders).as_posix()}"] = path
     depends = ["jinja2", "wgpu"]
     licences = {"LICENSE": ROOT / "LICENSE"}
-    return Package("tilewright", version, ["tilewright"], depends, files, 1, licences)
+    return Package("tilewright", version, ["tilewright"], depends, files, True, licences)
 
 
 def packages() -> list[Package]:
@@ -98,13 +97,13 @@ def compile_all(wanted: list[Package]) -> list[str]:
     """Compile everything inside Pyodide; return the standard library's files in use."""
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    jobs: list[tuple[str, str, str, int]] = []
+    jobs: list[tuple[str, str, str, bool]] = []
     mounts = {str(WORK)}
     for package in wanted:
         for name, path in package.files.items():
             if path.suffix == ".py":
                 target = WORK / "packages" / (name + "c")
-                jobs.append((f"/host{path}", name, f"/host{target}", package.optimize))
+                jobs.append((f"/host{path}", name, f"/host{target}", package.is_ours))
                 top = path.parents[name.count("/")]
                 mounts.add(str(top))
     job = {"mounts": sorted(mounts), "packages": jobs, "library": f"/host{WORK}/library"}
