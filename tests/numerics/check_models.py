@@ -128,7 +128,9 @@ async def main() -> int:
             line = await compare(device, case)
         except TilewrightError as error:
             bad += 1
-            print(f"{Path(case['file']).name:28} FAILED: {error.message} [{error.code}]", flush=True)
+            print(
+                f"{Path(case['file']).name:28} FAILED: {error.message} [{error.code}]", flush=True
+            )
             continue
         good = line.maximum <= 1e-3 and line.mean <= 1e-4 and line.argmax_wrong == 0
         good = good and line.greedy_common == line.greedy_length

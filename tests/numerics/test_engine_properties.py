@@ -129,9 +129,7 @@ async def test_decode_submits_once_per_token_and_does_not_wait(device: Device) -
         assert results == (await generate(engine, PROMPTS[1]))[:6]
 
 
-@pytest.mark.parametrize(
-    ("name", "limit"), [("mistral", 2048), ("olmo2", 2560), ("gpt2", 4096)]
-)
+@pytest.mark.parametrize(("name", "limit"), [("mistral", 2048), ("olmo2", 2560), ("gpt2", 4096)])
 async def test_a_tensor_in_shards_is_the_tensor(device: Device, name: str, limit: int) -> None:
     """With a binding limit so small that tables and stacked matrices have to be split."""
     ids = [(5 * i + 2) % 60 for i in range(40)]

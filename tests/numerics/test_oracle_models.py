@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.numerics.check_models import ORACLE, cases, compare
+
 from tilewright.serve.chat import ChatModel, LoadOptions
 from tilewright.webgpu.device import Device
 
