@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: where the reference data lies, and the count of what was compared."""
+"""Fixtures shared by all tests: where the reference data lies, what was compared with it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Makes models of real shapes with random weights, for benchmarks.
 
-S is SmolLM2-135M (llama), M is Qwen2.5-0.5B (qwen2): the shapes of ``background`` measurements and of
-the rivals' published numbers. Weights are random blocks with scales that keep activations finite;
-the text means nothing, the work is the same. Run: ``python tests/bench/random_models.py FOLDER``.
+S is SmolLM2-135M (llama), M is Qwen2.5-0.5B (qwen2), shapes for which the rivals' speed is known.
+Weights are random blocks with scales that keep activations finite; the text means nothing, the work
+is the same. Run: ``python tests/bench/random_models.py FOLDER``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "py_core")]
 
-from tests.reference.gguf_writer import write_gguf
+from tests.reference.gguf_writer import write_gguf  # noqa: E402
 
-from tilewright.formats.quant import BY_NAME, F32, QuantType
+from tilewright.formats.quant import BY_NAME, F32, QuantType  # noqa: E402
 
 
 @dataclass(frozen=True)
