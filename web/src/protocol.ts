@@ -76,6 +76,14 @@ export interface Stats {
   id: number;
 }
 
+/** Run kernel cases on the GPU: each result comes in a ``progress``, then the device's facts. */
+export interface SelfTest {
+  type: "selftest";
+  id: number;
+  cases: (Record<string, unknown>)[];
+  everything?: boolean;
+}
+
 /** Python runs; sent once. */
 export interface Ready {
   type: "ready";
@@ -91,6 +99,7 @@ export interface ProgressReport {
   done: number;
   total: number;
   seconds: number;
+  result?: Record<string, unknown>;
 }
 
 /** What was loaded. */
@@ -161,6 +170,6 @@ export interface Failure {
   details: Record<string, unknown>;
 }
 
-export type Request = Load | Generate | Ack | Abort | Unload | Stats;
+export type Request = Load | Generate | Ack | Abort | Unload | Stats | SelfTest;
 
 export type Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure;

@@ -93,6 +93,15 @@ class Stats(TypedDict):
     id: int
 
 
+class SelfTest(TypedDict):
+    """Run kernel cases on the GPU: each result comes in a ``progress``, then the device's facts."""
+
+    type: Literal["selftest"]
+    id: int
+    cases: list[dict[str, Any]]
+    everything: NotRequired[bool]
+
+
 class Ready(TypedDict):
     """Python runs; sent once."""
 
@@ -110,6 +119,7 @@ class ProgressReport(TypedDict):
     done: int
     total: int
     seconds: float
+    result: NotRequired[dict[str, Any]]
 
 
 class ModelInfo(TypedDict):
@@ -188,5 +198,5 @@ class Failure(TypedDict):
     details: dict[str, Any]
 
 
-Request = Load | Generate | Ack | Abort | Unload | Stats
+Request = Load | Generate | Ack | Abort | Unload | Stats | SelfTest
 Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure

@@ -15,7 +15,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from .. import __version__, settings
@@ -139,6 +139,8 @@ class WorkerLoop:
             await self._unload(number)
         elif kind == "stats":
             self._send(type="result", id=number, value=self._loaded().stats())
+        elif kind == "selftest":
+            await self._selftest(message, number)
         else:
             raise InvalidRequestError(f"There is no request of type {kind!r}.", field="type")
 
@@ -259,6 +261,31 @@ class WorkerLoop:
             self._model = await asyncio.shield(self._recovery)
         finally:
             self._recovery = None
+
+    async def _selftest(self, message: Message, number: int) -> None:
+        """Run kernel cases on a device of their own."""
+        from ..webgpu.device import Device
+        from ..webgpu.selftest import run_cases
+
+        device = await Device.open()
+        cases, begun = message.get("cases"), time.perf_counter()
+        if not isinstance(cases, list):
+            raise InvalidRequestError("cases must be a list.", field="cases")
+        everything = bool(message.get("everything"))
+        done = 0
+        async for result in run_cases(device, cases, everything=everything):
+            done += 1
+            self._send(
+                type="progress",
+                id=number,
+                phase="selftest",
+                done=done,
+                total=len(cases),
+                seconds=round(time.perf_counter() - begun, 3),
+                result=asdict(result),
+            )
+        value = {"device": device.name, "capabilities": asdict(device.capabilities)}
+        self._send(type="result", id=number, value=value)
 
     async def _unload(self, number: int) -> None:
         others = [task for key, task in self._tasks.items() if key != number]
