@@ -35,7 +35,7 @@ class Difference:
     maximum: float
     mean: float
     argmax_wrong: int
-    """Positions where argmax differs although the reference's margin exceeds twice the tolerance."""
+    """Positions with another argmax although the reference's margin is twice the tolerance."""
     greedy_common: int
     """Ids that agree before the first difference."""
     greedy_length: int
