@@ -1,6 +1,7 @@
 """Measures the page's runtime in headless Chromium: start, bridge calls, streaming. JSON lines.
 
-Start is navigation to Python ready; cold means an empty profile. Times are the least of several
+Start is navigation to the engine imported in Python; cold means an empty profile, snapshot a visit
+that finds the memory snapshot in its cache. Times are the least of several
 runs, because this is usually a busy machine.
 """
 
@@ -27,7 +28,11 @@ STREAMED = 64 << 20
 PYTHON_READY = """async () => {
   globalThis.worker = new PythonWorker();
   await worker.ready;
+  await worker.run("import tilewright.serve.worker");
   return performance.now();
+}"""
+KEEP_SNAPSHOT = """async (path) => {
+  await (await caches.open("tilewright-snapshots")).add(new URL(path, document.baseURI).href);
 }"""
 BRIDGE = '''
 import time
@@ -130,12 +135,16 @@ def tell(what: str, **numbers: Any) -> None:
 
 
 async def start_times(browser: Browser, address: str) -> dict[str, float]:
-    """Return milliseconds from navigation to Python ready, cold and warm."""
-    found: dict[str, list[float]] = {"cold_ms": [], "warm_ms": []}
+    """Return milliseconds from navigation to the engine imported, for each kind of visit."""
+    found: dict[str, list[float]] = {"cold_ms": [], "warm_ms": [], "snapshot_ms": []}
+    snapshots = [path.name for path in (ROOT / "dist" / "runtime").glob("snapshot-*.bin")]
     for _ in range(RUNS):
         context = await browser.new_context()
         page = await context.new_page()
-        for kind in ("cold_ms", "warm_ms"):
+        for kind in found:
+            if kind == "snapshot_ms":
+                for name in snapshots:
+                    await page.evaluate(KEEP_SNAPSHOT, f"runtime/{name}")
             await page.goto(f"{address}/test.html")
             found[kind].append(await page.evaluate(PYTHON_READY))
         await context.close()
