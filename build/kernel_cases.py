@@ -25,6 +25,7 @@ from tests.numerics.paged_cache import PagedCache  # noqa: E402
 from tests.reference import ops, sampling  # noqa: E402
 from tests.reference.linear import Epilogue, linear, normalised, random_weight  # noqa: E402
 from tests.tolerance import TOLERANCES  # noqa: E402
+
 from tilewright.formats.quant import BY_NAME, QUANT_TYPES  # noqa: E402
 from tilewright.graph.ops import RopeTable  # noqa: E402
 from tilewright.webgpu.kernels import attention, elementwise, embed, norm, rope, sample  # noqa: E402

@@ -102,7 +102,16 @@ async function selftest({ id, cases }) {
   for (const [index, entry] of cases.entries()) {
     await pause(PLAN.tokenMs ?? 1);
     const passed = entry.name !== PLAN.failingKernel;
-    const result = { name: entry.name, status: passed ? "pass" : "fail", difference: passed ? 1.2e-7 * (index % 5) : 0.31, tolerance: 1e-5, ms: 0.4 + (index % 7), note: "" };
+    const result = {
+      name: entry.name,
+      group: entry.group,
+      status: passed ? "pass" : "fail",
+      difference: passed ? 1.2e-7 * (index % 5) : 0.31,
+      share: passed ? 0.03 * (index % 5) : 3100,
+      tunings: 2,
+      ms: 0.4 + (index % 7),
+      note: passed ? "" : "LanesTuning(rows=2): differs by more than is tolerated",
+    };
     postMessage({ type: "progress", id, phase: "selftest", done: index + 1, total: cases.length, seconds: 0, result });
   }
   postMessage({ type: "result", id, value: { device: "Test device" } });

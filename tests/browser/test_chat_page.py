@@ -218,6 +218,7 @@ async def test_conversations_survive_a_reload(chat: OpenPage) -> None:
     await page.get_by_role("button", name="New chat").click()
     await say(page, "second topic")
     listed = page.get_by_role("navigation", name="Your conversations")
+    await page.locator(".conversation").first.hover()
     await listed.get_by_role("button", name="Rename second topic").click()
     await page.get_by_role("textbox", name="Title of the conversation").fill("My title")
     await page.keyboard.press("Enter")

@@ -103,8 +103,12 @@ export class Sidebar {
       "li",
       { class: "conversation", "data-conversation": id },
       open,
-      iconButton("edit", `Rename ${title}`, () => this.#rename(item, conversation)),
-      iconButton("trash", `Delete ${title}`, () => this.#actions.remove(id)),
+      h(
+        "span",
+        { class: "conversation-actions" },
+        iconButton("edit", `Rename ${title}`, () => this.#rename(item, conversation)),
+        iconButton("trash", `Delete ${title}`, () => this.#actions.remove(id)),
+      ),
     );
     return item;
   }

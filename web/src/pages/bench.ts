@@ -1,0 +1,107 @@
+/** The benchmark page: loads a model, measures it, and shows numbers, a plot and the JSON line. */
+
+import { Tilewright } from "../client.ts";
+import { announce } from "../ui/announce.ts";
+import { adviceFor, codeOf, isStop } from "../ui/advice.ts";
+import { type Benchmark, benchmark } from "../ui/benchmark.ts";
+import { byId, copyText, h } from "../ui/dom.ts";
+import * as format from "../ui/format.ts";
+import { BUNDLED, parseReference } from "../ui/models.ts";
+import { row, startPage } from "../ui/page_frame.ts";
+import { linePlot } from "../ui/plot.ts";
+
+const run = byId("run", HTMLButtonElement);
+const state = byId("state", HTMLElement);
+const bar = byId("bar", HTMLElement);
+let stop: AbortController | undefined;
+
+function progress(text: string, share: number): void {
+  state.textContent = text;
+  bar.querySelector<HTMLElement>("i")!.style.transform = `scaleX(${share})`;
+  bar.setAttribute("aria-valuenow", String(Math.round(share * 10) * 10));
+}
+
+function show({ line, speeds }: Benchmark): void {
+  const number = (key: string, unit: string) =>
+    typeof line[key] === "number" ? [row(LABELS[key]!, `${format.rate(line[key])}${unit}`)] : [];
+  const seconds = (key: string) =>
+    typeof line[key] === "number" ? [row(LABELS[key]!, format.duration(line[key]))] : [];
+  const share = line["decode_share_of_bandwidth"];
+  byId("numbers", HTMLElement).replaceChildren(
+    row("Model", `${line["model"]}, ${line["format"]}`),
+    ...number("decode_tokens_per_s", " tokens/s"),
+    ...number("prefill_128_tokens_per_s", " tokens/s"),
+    ...number("prefill_512_tokens_per_s", " tokens/s"),
+    ...seconds("first_token_cold_s"),
+    ...seconds("first_token_warm_s"),
+    ...seconds("load_s"),
+    ...number("copy_bandwidth_gb_s", " GB/s"),
+    ...(typeof share === "number" ? [row(LABELS["decode_share_of_bandwidth"]!, `${(share * 100).toFixed(1)} %`)] : []),
+  );
+  byId("results", HTMLElement).hidden = false;
+  byId("json", HTMLElement).textContent = JSON.stringify(line);
+  if (speeds.length > 1) {
+    const ends = [speeds[0]!, speeds.at(-1)!].map(({ x, y }) => `${format.rate(y)} tokens/s after ${x} tokens`);
+    const picture = linePlot(speeds, "tokens of context", "tokens/s", `Decode speed: ${ends.join(", ")}.`);
+    byId("plot", HTMLElement).replaceChildren(picture);
+  }
+}
+
+const LABELS: Record<string, string> = {
+  decode_tokens_per_s: "Decode",
+  prefill_128_tokens_per_s: "Prefill, 128 tokens",
+  prefill_512_tokens_per_s: "Prefill, 512 tokens",
+  first_token_cold_s: "First token, cold",
+  first_token_warm_s: "First token, warm",
+  load_s: "Load",
+  copy_bandwidth_gb_s: "Memory bandwidth (copy)",
+  decode_share_of_bandwidth: "Share used by decoding",
+};
+
+async function measure(): Promise<void> {
+  const error = byId("error", HTMLElement);
+  error.hidden = true;
+  stop = new AbortController();
+  const { signal } = stop;
+  run.textContent = "Stop";
+  bar.hidden = false;
+  let engine: Tilewright | undefined;
+  try {
+    const typed = byId("model", HTMLInputElement).value.trim();
+    const source = typed ? parseReference(typed) : BUNDLED;
+    if (source.kind === "file") return;
+    const begun = performance.now();
+    engine = await Tilewright.load(source.reference, {
+      signal,
+      onProgress: ({ done, total }) =>
+        progress(total > 0 ? `Loading ${format.bytes(done)} of ${format.bytes(total)}` : "Starting the engine", 0),
+    });
+    const seconds = (performance.now() - begun) / 1000;
+    await benchmark(engine, seconds, { onStep: progress, onResult: show }, signal);
+    announce("The benchmark is complete.");
+  } catch (reason) {
+    if (isStop(reason) || signal.aborted) progress("Stopped", 0);
+    else {
+      const { title, message, advice, code } = adviceFor(codeOf(reason));
+      error.replaceChildren(h("strong", {}, title), h("p", {}, message), h("p", {}, advice), h("p", { class: "error-foot" }, h("code", {}, code)));
+      error.hidden = false;
+      state.textContent = "";
+    }
+  } finally {
+    await engine?.unload().catch(() => undefined);
+    stop = undefined;
+    run.textContent = "Run again";
+    bar.hidden = true;
+  }
+}
+
+if (await startPage()) {
+  run.disabled = false;
+  byId("bench-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (stop) stop.abort();
+    else void measure();
+  });
+  const copy = byId("copy", HTMLButtonElement);
+  copy.addEventListener("click", () => void copyText(byId("json", HTMLElement).textContent ?? "", copy));
+}
