@@ -24,14 +24,19 @@ fn workgroup_total(lane: u32, value: f32) -> f32 {
     return total;
 }
 
-fn row_statistics(lane: u32, base: u32) -> vec2f {
+fn row_statistics(thread: u32, t: u32, base: u32) -> vec3f {
+    var root = 1.0;
+    if (HAS_SUM) {
+        root = delta_root(workgroup_total(thread, delta_squares(base, thread, WORKGROUP)));
+        stage_sum(thread, t, base, root);
+    }
     if (!HAS_NORM) {
-        return vec2f(0.0, 1.0);
+        return vec3f(0.0, 1.0, root);
     }
     var mean = 0.0;
     if (CENTER) {
-        mean = workgroup_total(lane, part_total(base, lane, WORKGROUP)) / f32(COLUMNS);
+        mean = workgroup_total(thread, part_total(t, base, root, thread, WORKGROUP)) / f32(COLUMNS);
     }
-    let squares = workgroup_total(lane, part_squares(base, lane, WORKGROUP, mean));
-    return finish_statistics(squares, mean);
+    let squares = workgroup_total(thread, part_squares(t, base, root, thread, WORKGROUP, mean));
+    return finish_statistics(squares, mean, root);
 }

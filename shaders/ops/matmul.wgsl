@@ -1,14 +1,14 @@
 // out = epilogue(weight . x) for many tokens: a workgroup computes a tile of BLOCK_ROWS weight rows by BLOCK_TOKENS
 // tokens from tiles in workgroup memory, a thread four weight rows by THREAD_TOKENS tokens. Where GATED, gate and up
-// rows alternate inside the tile, so that a thread holds both of a pair. No norm prologue.
+// rows alternate inside the tile, so that a thread holds both of a pair. No prologue.
 // Header: BLOCK_ROWS, BLOCK_TOKENS, BLOCK_UNITS (units of eight columns per pass), THREAD_TOKENS (4 or 8), OUTPUTS,
-// UNITS, TOKENS. Roles: quant/*, layout_*, x_*, norm_none, epilogue.
+// UNITS, TOKENS. Roles: quant/*, layout_*, x_*, sum_none, norm_none, epilogue.
 const ROW_QUADS: u32 = BLOCK_ROWS / 4u;
 const TOKEN_QUADS: u32 = BLOCK_TOKENS / 4u;
 const THREAD_QUADS: u32 = THREAD_TOKENS / 4u;
 const WORKGROUP: u32 = ROW_QUADS * (BLOCK_TOKENS / THREAD_TOKENS);
 const OUTPUTS_PER_TILE: u32 = BLOCK_ROWS / PARTS;
-const_assert !HAS_NORM;
+const_assert !HAS_NORM && !HAS_SUM;
 
 // [column][four rows or tokens]
 var<workgroup> weight_tile: array<vec4f, BLOCK_UNITS * 8u * ROW_QUADS>;

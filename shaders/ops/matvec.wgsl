@@ -1,7 +1,7 @@
 // out = epilogue(weight . prologue(x)) for few tokens: LANES threads share a row, a lane group has ROWS outputs.
 // Every lane sums its units of eight columns for ROWS outputs and TILE tokens; a role adds the lanes' sums.
 // Header: WORKGROUP, LANES, ROWS, TILE, STEP_UNITS (consecutive units per lane and step), X_SHARED, OUTPUTS, UNITS,
-// TOKENS. Roles: quant/*, layout_*, x_*, norm*, statistics_workgroup, reduce_*, activations_*, epilogue.
+// TOKENS. Roles: quant/*, layout_*, x_*, sum*, norm*, prologue, statistics_workgroup, stage_*, reduce_*, epilogue.
 const LANE_GROUPS: u32 = WORKGROUP / LANES;
 const PER_WORKGROUP: u32 = LANE_GROUPS * ROWS;
 const SUMS: u32 = ROWS * PARTS * TILE;
@@ -27,11 +27,10 @@ fn main(
     let lane = thread % LANES;
     let lane_group = thread / LANES;
     var bases: array<u32, TILE>;
-    var stats: array<vec2f, TILE>;
+    var stats: array<vec3f, TILE>;
     for (var t = 0u; t < TILE; t++) {
         bases[t] = x_base(min(first + t, count - 1u));
-        stats[t] = row_statistics(thread, bases[t]);
-        stage_x(thread, t, bases[t], stats[t]);
+        stats[t] = prologue(thread, t, bases[t], index % per_tile == 0u && first + t < count);
     }
     stage_done();
 

@@ -1,6 +1,7 @@
 // out = epilogue(weight . prologue(x)): one thread per output, the whole row alone, TILE tokens at once (1 or 4).
 // No workgroup memory but for the norm's statistics: the plain twin of all others, and the fast one on CPU adapters.
-// Header: WORKGROUP, TILE, OUTPUTS, UNITS, TOKENS. Roles: quant/*, layout_*, x_*, norm*, statistics_*, epilogue.
+// Header: WORKGROUP, TILE, OUTPUTS, UNITS, TOKENS. Roles: quant/*, layout_*, x_*, sum*, norm*, prologue,
+// statistics_*, stage_none, epilogue.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group_id: vec3u,
@@ -19,14 +20,15 @@ fn main(
     let base_1 = x_base(min(first + 1u, last));
     let base_2 = x_base(min(first + 2u, last));
     let base_3 = x_base(min(first + 3u, last));
-    let stats_0 = row_statistics(local.x, base_0);
+    let keeps = index % per_tile == 0u;
+    let stats_0 = prologue(local.x, 0u, base_0, keeps);
     var stats_1 = stats_0;
     var stats_2 = stats_0;
     var stats_3 = stats_0;
     if (TILE > 1u) {
-        stats_1 = row_statistics(local.x, base_1);
-        stats_2 = row_statistics(local.x, base_2);
-        stats_3 = row_statistics(local.x, base_3);
+        stats_1 = prologue(local.x, 1u, base_1, keeps && first + 1u < count);
+        stats_2 = prologue(local.x, 2u, base_2, keeps && first + 2u < count);
+        stats_3 = prologue(local.x, 3u, base_3, keeps && first + 3u < count);
     }
     let n = index % per_tile * WORKGROUP + local.x;
     if (n >= OUTPUTS) {
@@ -43,15 +45,15 @@ fn main(
             for (var i = 0u; i < GROUP / 8u; i++) {
                 let unit = group * (GROUP / 8u) + i;
                 let codes = quants8(row, unit);
-                let x_0 = normalised(x8(base_0, unit), unit, stats_0);
+                let x_0 = staged_x8(0u, base_0, unit, stats_0);
                 dots.x += dot8(codes, x_0);
                 if (HAS_MINIMUM) {
                     sums.x += sum8(x_0);
                 }
                 if (TILE > 1u) {
-                    let x_1 = normalised(x8(base_1, unit), unit, stats_1);
-                    let x_2 = normalised(x8(base_2, unit), unit, stats_2);
-                    let x_3 = normalised(x8(base_3, unit), unit, stats_3);
+                    let x_1 = staged_x8(1u, base_1, unit, stats_1);
+                    let x_2 = staged_x8(2u, base_2, unit, stats_2);
+                    let x_3 = staged_x8(3u, base_3, unit, stats_3);
                     dots.y += dot8(codes, x_1);
                     dots.z += dot8(codes, x_2);
                     dots.w += dot8(codes, x_3);

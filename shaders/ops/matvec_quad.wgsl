@@ -1,8 +1,8 @@
 // out = epilogue(weight . prologue(x)): one thread per four weight rows (where GATED: two outputs, gate and up rows
 // alternating), TILE tokens at once (1 or 4). Everything is in named vectors, nothing in indexed arrays, and no thread
 // waits for another but for a norm or staged activations: what CPU adapters run fastest.
-// Header: WORKGROUP, TILE, OUTPUTS, UNITS, TOKENS. Roles: quant/*, layout_*, x_*, norm*, statistics_workgroup, stage_*,
-// epilogue.
+// Header: WORKGROUP, TILE, OUTPUTS, UNITS, TOKENS. Roles: quant/*, layout_*, x_*, sum*, norm*, prologue,
+// statistics_workgroup, stage_*, epilogue.
 const QUAD_OUTPUTS: u32 = 4u / PARTS;
 
 struct Quad {
@@ -35,18 +35,15 @@ fn main(
     let base_1 = x_base(min(first + 1u, last));
     let base_2 = x_base(min(first + 2u, last));
     let base_3 = x_base(min(first + 3u, last));
-    let stats_0 = row_statistics(local.x, base_0);
-    stage_x(local.x, 0u, base_0, stats_0);
+    let keeps = index % per_tile == 0u;
+    let stats_0 = prologue(local.x, 0u, base_0, keeps);
     var stats_1 = stats_0;
     var stats_2 = stats_0;
     var stats_3 = stats_0;
     if (TILE > 1u) {
-        stats_1 = row_statistics(local.x, base_1);
-        stats_2 = row_statistics(local.x, base_2);
-        stats_3 = row_statistics(local.x, base_3);
-        stage_x(local.x, 1u, base_1, stats_1);
-        stage_x(local.x, 2u, base_2, stats_2);
-        stage_x(local.x, 3u, base_3, stats_3);
+        stats_1 = prologue(local.x, 1u, base_1, keeps && first + 1u < count);
+        stats_2 = prologue(local.x, 2u, base_2, keeps && first + 2u < count);
+        stats_3 = prologue(local.x, 3u, base_3, keeps && first + 3u < count);
     }
     stage_done();
 

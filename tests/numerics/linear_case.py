@@ -17,7 +17,7 @@ from tests.tolerance import assert_close
 
 from tilewright.formats.quant import BY_NAME
 from tilewright.webgpu.device import Device
-from tilewright.webgpu.kernels.kernel import Kernel
+from tilewright.webgpu.kernels.kernel import Kernel, Span
 from tilewright.webgpu.kernels.linear import LinearStructure
 
 MARK = np.float32(777)
@@ -30,14 +30,25 @@ class Case:
     arrays: dict[str, NDArray[np.generic]]
     expected: NDArray[np.float64]
     written: NDArray[np.bool_]
+    kept: NDArray[np.float64] | None = None
+    """What the prologue's sum leaves in ``out_x``, its first rows."""
+    kept_written: NDArray[np.bool_] | None = None
 
     async def check(self, device: Device, kernel: Kernel) -> None:
         """Run ``kernel`` and compare; what it must not write has to be untouched."""
         arrays = dict(self.arrays)
         arrays["out"] = np.full(self.written.shape, MARK)
-        got = (await run(device, kernel, arrays))["out"]
-        assert_close(got[self.written], self.expected.reshape(-1), "linear")
-        assert (got[~self.written] == MARK).all(), "padding rows or foreign columns were written"
+        if self.kept_written is not None:
+            arrays["out_x"] = np.full(self.kept_written.shape, MARK)
+        found = await run(device, kernel, arrays)
+        for name, expected, written in (
+            ("out", self.expected, self.written),
+            ("out_x", self.kept, self.kept_written),
+        ):
+            if expected is not None and written is not None:
+                got = found[name]
+                assert_close(got[written], expected.reshape(-1), "linear")
+                assert (got[~written] == MARK).all(), "padding or foreign columns were written"
 
 
 async def linear_case(device: Device, s: LinearStructure, count: int, seed: int = 0) -> Case:
@@ -52,17 +63,26 @@ async def linear_case(device: Device, s: LinearStructure, count: int, seed: int 
     arrays = await planes(device, quant, raw, s.rows, s.columns)
     norm_weight = (rng.standard_normal(s.columns) + 1).astype(np.float32)
     norm_bias = rng.standard_normal(s.columns).astype(np.float32)
+    x_all += np.float32(0.3 if s.norm else 0.0)
     if s.norm is None:
         x_all *= np.float32(1 / norm)
-        inputs = x.astype(np.float64)
+    summed = x.astype(np.float64)
+    if s.delta is not None:
+        post = (rng.standard_normal(s.columns) / (1 if s.norm else norm)).astype(np.float32)
+        delta = rng.standard_normal((s.tokens, s.delta.stride)).astype(np.float32)
+        delta[count:] = np.nan
+        arrays |= {"post_weight": post, "delta": delta}
+        term = delta[:count, s.delta.start : s.delta.start + s.columns]
+        summed += normalised(term, "rms", post + np.float32(s.post_offset), None, s.post_epsilon)
+    if s.norm is None:
+        inputs = summed
     else:
         norm_weight /= np.float32(norm)
         norm_bias /= np.float32(norm)
-        x_all += np.float32(0.3)
         gains = norm_weight if s.norm_weight else np.ones_like(norm_weight)
         gains = gains + np.float32(s.norm_offset)
         bias_or_none = norm_bias if s.norm_bias else None
-        inputs = normalised(x, s.norm, gains, bias_or_none, s.norm_epsilon)
+        inputs = normalised(summed, s.norm, gains, bias_or_none, s.norm_epsilon)
     bias = rng.standard_normal(s.rows).astype(np.float32)
     arrays |= {"x": x_all, "norm_weight": norm_weight, "norm_bias": norm_bias, "bias": bias}
     residual = None
@@ -73,8 +93,14 @@ async def linear_case(device: Device, s: LinearStructure, count: int, seed: int 
     epilogue = Epilogue(
         bias if s.bias else None, s.activation, s.gated, s.scale, residual, s.softcap
     )
-    written = np.zeros((s.tokens, s.out.stride), bool)
-    written[:count, s.out.start : s.out.start + s.outputs] = True
+    written = _places(s.tokens, count, s.out, s.outputs)
+    kept = None if s.out_x is None else _places(s.tokens, count, s.out_x, s.columns)
     others = {"tokens": (count, 1, 1), "outputs": (s.tokens, count, 1)}
     arrays["step"] = step(*others.get(s.tokens_from, (s.tokens, 1, count)))
-    return Case(arrays, linear(inputs, weight, epilogue), written)
+    return Case(arrays, linear(inputs, weight, epilogue), written, summed, kept)
+
+
+def _places(rows: int, count: int, span: Span, width: int) -> NDArray[np.bool_]:
+    written = np.zeros((rows, span.stride), bool)
+    written[:count, span.start : span.start + width] = True
+    return written

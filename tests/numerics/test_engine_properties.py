@@ -154,7 +154,7 @@ async def test_naive_and_unfused_are_the_reference_of_fast_and_fused(
     device: Device, name: str
 ) -> None:
     ids = [(13 * i + 4) % 60 for i in range(30)]
-    plain = FusionPlan(False, False, False, False, False, False)
+    plain = FusionPlan(*[False] * 7)
     async with engine_of(device, name, fusion=plain, choose=naive_choice) as engine:
         naive = await logits(engine, ids)
         answer = await generate(engine, ids)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.numerics.gpu import run
 from tests.numerics.weights import planes, step
-from tests.reference.linear import Epilogue, linear, random_weight
+from tests.reference.linear import Epilogue, linear, normalised, random_weight
 from tests.tolerance import assert_close
 
 from tilewright.formats.quant import BY_NAME, QUANT_TYPES
@@ -20,6 +21,8 @@ from tilewright.webgpu.kernels.matvec import Tuning
 
 EXPERTS, USED, TOKENS, ROWS = 5, 3, 4, 18
 MARK = np.float32(777)
+
+Rows = NDArray[np.floating]
 
 
 def plain(name: str) -> ExpertStructure:
@@ -46,6 +49,10 @@ async def check(device: Device, s: ExpertStructure, tunings: list[Tuning]) -> No
     x = (rng.standard_normal((TOKENS, s.x.stride)) / norm).astype(np.float32)
     chosen = rng.integers(0, EXPERTS, (TOKENS, s.chosen.stride)).astype(np.uint32)
     count = TOKENS - 1
+    if s.norm is not None:
+        gains = (rng.standard_normal(s.columns) / norm).astype(np.float32)
+        arrays["norm_weight"] = gains
+        x = (x * norm + 0.3).astype(np.float32)
     arrays |= {"x": x, "experts": chosen, "step": step(count)}
     matrices = weight.reshape(parts, EXPERTS, s.expert_rows, s.columns)
     expected = []
@@ -53,7 +60,9 @@ async def check(device: Device, s: ExpertStructure, tunings: list[Tuning]) -> No
         for j in range(USED):
             first = s.x.start + (j * s.columns if s.per_expert_input else 0)
             of_expert = matrices[:, chosen[t, s.chosen.start + j]].reshape(-1, s.columns)
-            inputs = x[t : t + 1, first : first + s.columns]
+            inputs: Rows = x[t : t + 1, first : first + s.columns]
+            if s.norm is not None:
+                inputs = normalised(inputs, s.norm, gains, None, s.norm_epsilon)
             expected.append(linear(inputs, of_expert, Epilogue(None, s.activation, s.gated))[0])
     rows = np.asarray(expected).reshape(count, USED * s.outputs)
     for tuning in tunings:
@@ -78,6 +87,8 @@ async def test_every_format(device: Device, name: str) -> None:
         replace(plain("Q4_0"), gated=True, activation="silu", out=Span(USED * 9)),
         replace(plain("Q4_K"), gated=True, activation="silu", gate_then_up=True),
         replace(plain("F16"), chosen=Span(9, 4), out=Span(99, 40)),
+        replace(plain("Q5_0"), norm="rms", norm_epsilon=1e-5, gated=True, out=Span(USED * 9)),
+        replace(plain("F32"), norm="layer", norm_epsilon=1e-5, x=Span(50, 3)),
     ],
 )
 async def test_inputs_gates_and_views(device: Device, structure: ExpertStructure) -> None:

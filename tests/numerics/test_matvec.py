@@ -49,8 +49,16 @@ NORMS = [
     replace(plain("Q5_K", 30, 2), norm="rms", norm_epsilon=1e-5, gated=True, activation="silu"),
 ]
 
+SUMS = [
+    replace(plain("Q4_0", 20, 3), delta=Span(96), post_epsilon=1e-6, out_x=Span(96)),
+    replace(NORMS[0], delta=Span(100, 4), post_epsilon=1e-6, out_x=Span(99, 3)),
+    replace(NORMS[3], delta=Span(43), post_epsilon=1e-5, residual=Span(20)),
+    replace(NORMS[5], delta=Span(513, 1), post_epsilon=1e-6, post_offset=1.0, out_x=Span(512)),
+    replace(plain("Q4_1", 9), x=Span(200, 100), delta=Span(96), post_epsilon=0.1, out_x=Span(96)),
+]
 
-@pytest.mark.parametrize("structure", [*EPILOGUES, *NORMS])
+
+@pytest.mark.parametrize("structure", [*EPILOGUES, *NORMS, *SUMS])
 async def test_prologues_and_epilogues(device: Device, structure: LinearStructure) -> None:
     """With one token less than the capacity; naive, both defaults and other work layouts."""
     assert matvec.supports(structure, device.capabilities)
@@ -74,6 +82,7 @@ GPU = Capabilities()
     [
         plain("Q4_0", 130, 1, 320),
         replace(plain("Q8_0", 66, 3), norm="rms", norm_epsilon=1e-5, gated=True, activation="silu"),
+        replace(SUMS[1], rows=70, out=Span(70)),
     ],
 )
 async def test_candidates_equal_the_reference(device: Device, structure: LinearStructure) -> None:

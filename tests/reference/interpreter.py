@@ -169,6 +169,11 @@ class Interpreter:
 
     def _Linear(self, op: ops.Linear) -> None:
         x = self._get(op.x)
+        if op.delta is not None:
+            assert op.post_norm is not None
+            x = x + self._normed(self._get(op.delta), op.post_norm)
+            if op.out_x is not None:
+                self._put(op.out_x, x)
         if op.norm is not None:
             assert op.norm.group == op.x.width
             x = self._normed(x, op.norm)
@@ -272,6 +277,9 @@ class Interpreter:
 
     def _ExpertLinear(self, op: ops.ExpertLinear) -> None:
         chosen, x = self._get(op.experts), self._get(op.x)
+        if op.norm is not None:
+            assert not op.per_expert_input
+            x = self._normed(x, op.norm)
         matrix = self._matrix(op.weight)
         if op.gated and op.gate_then_up:
             halves = matrix.reshape(2, -1, op.expert_rows, op.weight.columns)

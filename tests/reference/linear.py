@@ -91,7 +91,7 @@ class Epilogue:
 
 
 def normalised(
-    x: Floats, kind: str, weight: Floats, bias: Floats | None, epsilon: float
+    x: NDArray[np.floating], kind: str, weight: Floats, bias: Floats | None, epsilon: float
 ) -> NDArray[np.float64]:
     """Return the ``rms`` or ``layer`` norm of each row of ``x[T, K]``."""
     rows = x.astype(np.float64)

@@ -24,11 +24,12 @@ from ..webgpu.device import BufferRange, Device, Fence
 from ..webgpu.kernels import matvec, sample
 from ..webgpu.kernels.kernel import Capabilities
 from ..webgpu.kernels.kv_write import KvKind
-from ..webgpu.lower import Choose, Lowering, accepts, default_choice
+from ..webgpu.lower import Choose, Lowering, default_choice
 from ..webgpu.memory import OnProgress, load_weights
 from ..webgpu.plan import Plan, record
 from ..webgpu.replay import replayer
 from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
+from ..webgpu.structures import accepts
 from .runner_protocol import RowResult, StepResult, Want
 from .sampler import Sampler
 from .sampling import SamplingParams

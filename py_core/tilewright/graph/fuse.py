@@ -48,7 +48,10 @@ class FusionPlan:
     norm: bool = True
     """Norms into the Linears that read them."""
     prepare: bool = True
-    """Head norms, rotation and cache write of a layer into QkvPrepare."""
+    """Norms of queries and keys, rotation and cache write of a layer into QkvPrepare."""
+    post_norm: bool = True
+    """Residual sums with a norm of what is added into the Linear that reads them first (only with
+    ``norm``)."""
     outputs: Literal["late", "early", "all"] = "late"
     """Where rows are taken whose logits are wanted: before the output norm, right after the last
     attention (for prompts), or nowhere because all tokens of the step are, in order (decode)."""
@@ -73,6 +76,7 @@ def fuse(
         (plan.experts, _experts),
         (plan.residual, _residual),
         (plan.norm, _norm),
+        (plan.norm and plan.post_norm, _post_norm),
         (plan.prepare, prepare),
     )
     if plan.outputs == "early":
@@ -248,16 +252,57 @@ def _norm(graph: Rewriter) -> tuple[Op, ...]:
     for op in graph.ops:
         if not isinstance(op, Norm) or op.residual is not None or op.out in graph.kept:
             continue
-        readers = [reader for reader in graph.readers(op.out) if isinstance(reader, Linear)]
+        readers = [r for r in graph.readers(op.out) if isinstance(r, Linear | ExpertLinear)]
         if (
             op.norm.group == op.x.width
             and readers
             and len(readers) == len(graph.readers(op.out))
-            and all(r.x is op.out and r.norm is None for r in readers)
-            and all(r.residual is None or r.residual.storage is not op.out for r in readers)
+            and all(_can_norm(reader, op.out) for reader in readers)
         ):
-            fused = [replace(reader, x=op.x, norm=op.norm) for reader in readers]
+            fused: list[Op] = [replace(reader, x=op.x, norm=op.norm) for reader in readers]
             if all(graph.accept(new) for new in fused):
                 replaced[id(op)] = None
                 replaced.update((id(old), new) for old, new in zip(readers, fused, strict=True))
+    return graph.apply(replaced)
+
+
+def _can_norm(reader: Linear | ExpertLinear, value: Value) -> bool:
+    """Whether ``reader`` can norm ``value`` in its prologue, and needs it nowhere else."""
+    if reader.x is not value or reader.norm is not None:
+        return False
+    if isinstance(reader, ExpertLinear):
+        return not reader.per_expert_input
+    return reader.residual is None or reader.residual.storage is not value
+
+
+def _post_norm(graph: Rewriter) -> tuple[Op, ...]:
+    """Let the first reader of x + norm(delta) compute it, and leave it for the others."""
+    replaced: dict[int, Op | None] = {}
+    for op in graph.ops:
+        if not isinstance(op, Norm) or op.residual is None:
+            continue
+        spec, readers = op.norm, graph.readers(op.out)
+        if spec.center or spec.weight is None or spec.bias is not None or not readers:
+            continue
+        first = graph.first(readers)
+        if (
+            spec.group == op.x.width
+            and isinstance(first, Linear)
+            and first.x is op.out
+            and first.delta is None
+            and readers.count(first) == 1
+            # the logits' many workgroups would all compute the sum again
+            and first.out not in graph.kept
+        ):
+            alone = graph.only_for(op.out, first)
+            new = replace(
+                first,
+                x=op.residual,
+                delta=op.x,
+                post_norm=spec,
+                out_x=None if alone else op.out,
+            )
+            if graph.accept(new):
+                replaced[id(op)] = None
+                replaced[id(first)] = new
     return graph.apply(replaced)

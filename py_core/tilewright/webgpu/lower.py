@@ -52,22 +52,21 @@ from .kernels import (
     rope,
     route,
 )
-from .kernels.header import RowsFrom
-from .kernels.kernel import Capabilities, Kernel, Span
-from .kernels.linear import LinearStructure
-from .kernels.packing import packing
+from .kernels.kernel import Capabilities, Kernel
 from .memory import PackedWeight
 from .plan import Call
 from .state import KV_BLOCK, ModelState, StepBuffers
+from .structures import (
+    ROWS_FROM,
+    expert_structure,
+    length,
+    linear_structure,
+    qkv_structure,
+    span,
+)
 
 Choose = Callable[[Any, Any, Capabilities], Any]
 """(kernel module, Structure, capabilities) -> Tuning."""
-
-_FROM: Mapping[Rows, RowsFrom] = {
-    Rows.TOKENS: "tokens",
-    Rows.OUTPUTS: "outputs",
-    Rows.SEQUENCES: "sequences",
-}
 
 
 def default_choice(module: Any, structure: Any, capabilities: Capabilities) -> Any:
@@ -176,8 +175,12 @@ class Lowering:
                 f"{op.weight.name} exceeds one binding and cannot be gated in one dispatch: "
                 "lower the unfused graph."
             )
-        ranges = self._values(x=op.x, residual=op.residual, out=op.out)
+        ranges = self._values(
+            x=op.x, residual=op.residual, out=op.out, delta=op.delta, out_x=op.out_x
+        )
         ranges |= self._norm_ranges(op.norm)
+        if op.post_norm is not None and op.post_norm.weight is not None:
+            ranges["post_weight"] = self._vector(op.post_norm.weight)
         calls = []
         for number, shard in enumerate(packed.shards):
             structure = linear_structure(op, self.rows[op.out.rows], shard.first_row, shard.rows)
@@ -186,7 +189,8 @@ class Lowering:
                 bias = self._vector(op.bias)
                 offset = 4 * shard.first_row
                 named["bias"] = BufferRange(bias.buffer, offset, 4 * shard.rows)
-            module = matvec if structure.tokens <= matvec.MAX_TOKENS else matmul
+            few = structure.tokens <= matvec.MAX_TOKENS or structure.has_prologue
+            module = matvec if few else matmul
             calls.append(self._call(module, structure, named))
         return calls
 
@@ -212,23 +216,10 @@ class Lowering:
         packed = self._packed(op.weight)
         if len(packed.shards) > 1:
             raise KernelError(f"{op.weight.name} exceeds one binding: experts cannot be split yet.")
-        structure = expert.ExpertStructure(
-            quant=op.weight.quant.name,
-            experts=op.weight.rows // op.expert_rows // (2 if op.gate_then_up else 1),
-            expert_rows=op.expert_rows,
-            columns=op.weight.columns,
-            used=op.used,
-            tokens=self.rows[op.out.rows],
-            x=span(op.x),
-            out=span(op.out),
-            chosen=span(op.experts),
-            per_expert_input=op.per_expert_input,
-            activation=op.activation,
-            gated=op.gated,
-            gate_then_up=op.gate_then_up,
-        )
+        structure = expert_structure(op, self.rows[op.out.rows])
         ranges = self._weight_ranges(packed, 0)
         ranges |= self._values(x=op.x, experts=op.experts, out=op.out)
+        ranges |= self._norm_ranges(op.norm)
         return [self._call(expert, structure, ranges)]
 
     # -- attention -------------------------------------------------------------------------------
@@ -319,7 +310,7 @@ class Lowering:
             epsilon=spec.epsilon,
             x=span(op.x),
             out=span(op.out),
-            rows_from=_FROM[op.out.rows],
+            rows_from=ROWS_FROM[op.out.rows],
             center=spec.center,
             weight=length(spec.weight),
             bias=length(spec.bias),
@@ -403,95 +394,7 @@ class Lowering:
             tokens=self.rows[out.rows],
             width=out.width,
             out=span(out),
-            rows_from=_FROM[out.rows],
+            rows_from=ROWS_FROM[out.rows],
             **fields,
         )
         return self._call(elementwise, structure, ranges | self._values(out=out))
-
-
-def qkv_structure(op: QkvPrepare, layout: kv_write.KvLayout, tokens: int) -> qkv_prepare.Structure:
-    """Return the kernel Structure of a QkvPrepare."""
-    table = op.table
-    return qkv_prepare.Structure(
-        tokens=tokens,
-        heads=op.heads,
-        layout=layout,
-        q=span(op.q),
-        k=span(op.k),
-        v=span(op.v),
-        out=span(op.out),
-        shared=op.q.storage is op.k.storage and op.q.storage is op.v.storage,
-        dimensions=0 if table is None else table.dimensions,
-        interleaved=table is not None and table.interleaved,
-        magnitude=1.0 if table is None else table.magnitude,
-        q_norm=_head_norm(op.q_norm, op.head_size),
-        k_norm=_head_norm(op.k_norm, op.head_size),
-    )
-
-
-def _head_norm(spec: NormSpec | None, head_size: int) -> qkv_prepare.HeadNorm | None:
-    if spec is None:
-        return None
-    return qkv_prepare.HeadNorm(
-        weight=length(spec.weight),
-        epsilon=spec.epsilon,
-        weight_offset=spec.weight_offset,
-        center=spec.center,
-        whole=spec.group != head_size,
-    )
-
-
-def linear_structure(
-    op: Linear, tokens: int, first: int = 0, rows: int | None = None
-) -> LinearStructure:
-    """Return the kernel Structure of rows ``first ..`` of a Linear's weight."""
-    spec = op.norm
-    out, residual = span(op.out), None
-    if op.residual is not None:
-        place = span(op.residual)
-        residual = Span(place.stride, place.start + first)
-    return LinearStructure(
-        quant=op.weight.quant.name,
-        rows=op.weight.rows if rows is None else rows,
-        columns=op.weight.columns,
-        tokens=tokens,
-        x=span(op.x),
-        out=Span(out.stride, out.start + first),
-        bias=op.bias is not None,
-        norm=None if spec is None else ("layer" if spec.center else "rms"),
-        norm_bias=spec is not None and spec.bias is not None,
-        norm_epsilon=0.0 if spec is None else spec.epsilon,
-        norm_weight=spec is not None and spec.weight is not None,
-        norm_offset=0.0 if spec is None else spec.weight_offset,
-        activation=op.activation,
-        gated=op.gated,
-        scale=op.scale,
-        residual=residual,
-        softcap=op.softcap,
-        tokens_from=_FROM[op.out.rows],
-    )
-
-
-def accepts(op: Op, kv: kv_write.KvKind, capabilities: Capabilities, tokens: int) -> bool:
-    """Return whether a kernel can do a fused op; where not, ``graph/fuse.py`` leaves its parts."""
-    if isinstance(op, QkvPrepare):
-        layout = kv_write.KvLayout(
-            kv, op.kv_heads, op.head_size, op.v.width // op.kv_heads, KV_BLOCK, 1
-        )
-        return qkv_prepare.supports(qkv_structure(op, layout, tokens), capabilities)
-    if isinstance(op, Linear):
-        row = 4 * packing(op.weight.quant).quant_words(op.weight.columns)
-        if op.gated and op.weight.rows * row > capabilities.max_binding:
-            return False
-        return matvec.supports(linear_structure(op, tokens), capabilities)
-    return True
-
-
-def span(value: Value) -> Span:
-    """Return where a value's columns lie in its storage."""
-    return Span(value.storage.width, value.start)
-
-
-def length(weight: Weight | None) -> int:
-    """Return the elements of an optional vector."""
-    return 0 if weight is None else weight.rows * weight.columns

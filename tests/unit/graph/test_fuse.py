@@ -12,6 +12,7 @@ import pytest
 from tests.reference.golden_models import FOLDER, NAMES, load_model
 from tests.reference.interpreter import Interpreter, Result
 
+from tilewright.engine.runner import fused_graphs
 from tilewright.formats.quant import BY_NAME
 from tilewright.graph.fuse import FusionPlan, fuse
 from tilewright.graph.ops import (
@@ -27,8 +28,9 @@ from tilewright.graph.ops import (
     Rows,
     TakeOutputs,
 )
+from tilewright.webgpu.kernels.kernel import Capabilities
 
-PLANS = [FusionPlan(*flags) for flags in itertools.product([True, False], repeat=6)]
+PLANS = [FusionPlan(*flags) for flags in itertools.product([True, False], repeat=7)]
 IDS = np.random.default_rng(3).integers(0, 64, 24).tolist()
 
 DENSE = [
@@ -43,7 +45,13 @@ DENSE = [
     "stablelm",
     "starcoder2",
     "gpt2",
+    "gemma2",
+    "gemma3-linear",
+    "olmo2",
+    "stablelm-parallel",
 ]
+MIXTURES = {"llama-moe": 9, "qwen3moe": 9, "olmoe": 9, "granitemoe": 11, "qwen2moe": 13}
+"""Experts: router, choice, gate and up, down, sum; and what a shared expert adds."""
 
 
 def assert_same(found: Result, wanted: Result) -> None:
@@ -72,7 +80,7 @@ async def test_fused_equals_plain(name: str) -> None:
             assert any(value.storage in other.outputs() for other in fused.ops), value.name
 
 
-@pytest.mark.parametrize("name", ["gemma3-linear", "granitemoe", "phi3-partial", "bert-cls"])
+@pytest.mark.parametrize("name", ["gemma3-linear", "granitemoe", "olmo2", "bert-cls"])
 async def test_every_plan_equals_plain(name: str) -> None:
     model = await load_model(FOLDER / f"{name}.gguf")
     wanted = Interpreter(model.graph, model.tensors).run(IDS)
@@ -82,7 +90,7 @@ async def test_every_plan_equals_plain(name: str) -> None:
 
 async def test_no_fusion_is_the_identity() -> None:
     model = await load_model(FOLDER / "qwen2moe.gguf")
-    plan = FusionPlan(*[False] * 6)
+    plan = FusionPlan(*[False] * 7)
     assert fuse(model.graph, plan) == model.graph
 
 
@@ -94,20 +102,37 @@ async def test_a_dense_layer_is_at_most_six_ops(name: str) -> None:
     assert all(isinstance(op, Embed) for op in fused.ops[: min(first, 2)])
 
 
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        ("gemma2", 8),
-        ("gemma3-linear", 8),
-        ("olmo2", 8),
-        ("qwen3moe", 10),
-        ("stablelm-parallel", 6),
-        ("qwen2moe", 14),
-    ],
-)
-async def test_other_layers_are_as_long_as_stated(name: str, count: int) -> None:
+@pytest.mark.parametrize("name", MIXTURES)
+async def test_a_layer_of_experts_is_as_short_as_stated(name: str) -> None:
     fused = fuse((await load_model(FOLDER / f"{name}.gguf")).graph)
-    assert max(layer_sizes(fused)) == count
+    assert max(layer_sizes(fused)) == MIXTURES[name]
+
+
+@pytest.mark.parametrize("name", [*DENSE, *MIXTURES])
+async def test_a_device_of_guaranteed_limits_decodes_as_short(name: str) -> None:
+    """Nothing of it is denied for its bindings; a prompt's plans fold no norms."""
+    model = await load_model(FOLDER / f"{name}.gguf")
+    graphs = fused_graphs(model.graph, "f16", Capabilities())
+    assert max(layer_sizes(graphs["decode"])) <= MIXTURES.get(name, 6)
+    assert all(
+        op.norm is None and op.delta is None
+        for family in ("prefill", "all")
+        for op in graphs[family].ops
+        if isinstance(op, Linear)
+    )
+
+
+async def test_a_sum_is_left_for_those_who_need_it_later() -> None:
+    """The first reader makes the sum; the last layer's has its one reader's norm left out."""
+    model = await load_model(FOLDER / "gemma2.gguf")
+    fused = fuse(model.graph)
+    sums = [op for op in fused.ops if isinstance(op, Linear) and op.delta is not None]
+    assert len(sums) == 2 * model.graph.layers - 1
+    assert all(op.out_x is not None and op.norm is not None for op in sums)
+    denied = fuse(model.graph, accept=lambda op: not (isinstance(op, Linear) and op.delta))
+    assert max(layer_sizes(denied)) == 8
+    wanted = Interpreter(model.graph, model.tensors).run(IDS)
+    assert_same(Interpreter(denied, model.tensors).run(IDS), wanted)
 
 
 async def test_only_weights_of_one_format_are_stacked() -> None:
@@ -155,7 +180,7 @@ async def test_outputs_taken_early(name: str) -> None:
     """The rows that are wanted, in any order and repeated, at less work in the last layer."""
     model = await load_model(FOLDER / f"{name}.gguf")
     wanted = Interpreter(model.graph, model.tensors).run(IDS, outputs=[5, 23, 0, 5])
-    for plan in (FusionPlan(outputs="early"), FusionPlan(*[False] * 6, outputs="early")):
+    for plan in (FusionPlan(outputs="early"), FusionPlan(*[False] * 7, outputs="early")):
         graph = fuse(model.graph, plan)
         assert_same(Interpreter(graph, model.tensors).run(IDS, outputs=[5, 23, 0, 5]), wanted)
         last = max(i for i, op in enumerate(graph.ops) if isinstance(op, Attention))

@@ -40,6 +40,12 @@ class ExpertStructure:
     gated: bool = False
     gate_then_up: bool = False
     """All experts' gate rows come first, then all up rows."""
+    norm: str | None = None
+    """The norm of x, see ``LinearStructure``; only without ``per_expert_input``."""
+    norm_weight: bool = True
+    norm_bias: bool = False
+    norm_epsilon: float = 0.0
+    norm_offset: float = 0.0
 
     @property
     def outputs(self) -> int:
@@ -52,6 +58,8 @@ def supports(structure: ExpertStructure, capabilities: Capabilities) -> bool:
     """Return whether these kernels can compute ``structure``."""
     s = structure
     if s.quant not in BY_NAME or (s.gated and not s.gate_then_up and s.expert_rows % 2):
+        return False
+    if s.norm is not None and s.per_expert_input:
         return False
     storage = sum(b.access != "uniform" for b in _roles(s).bindings)
     return storage <= capabilities.storage_buffers
@@ -76,7 +84,10 @@ def space(structure: ExpertStructure, capabilities: Capabilities) -> list[Tuning
 
 
 def kernel(structure: ExpertStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
-    """Return the kernel. Bindings: step, x, quants, [scales], [table], experts, out."""
+    """Return the kernel.
+
+    Bindings: step, x, quants, [scales], [table], experts, [norm_weight], [norm_bias], out.
+    """
     return lanes(_roles(structure), tuning, capabilities)
 
 
@@ -91,6 +102,11 @@ def _linear(s: ExpertStructure) -> LinearStructure:
         out=s.out,
         activation=s.activation,
         gated=s.gated,
+        norm=s.norm,
+        norm_weight=s.norm_weight,
+        norm_bias=s.norm_bias,
+        norm_epsilon=s.norm_epsilon,
+        norm_offset=s.norm_offset,
     )
 
 

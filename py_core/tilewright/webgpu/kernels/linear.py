@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ...errors import KernelError
 from ...formats.quant import BY_NAME
 from ..link import Binding, Constant, link
+from . import header
 from .header import activation
 from .kernel import Capabilities, Cost, Kernel, Span, ceil_div, spread
 from .packing import Packing, packing
@@ -48,11 +49,23 @@ class LinearStructure:
     norm_weight: bool = True
     norm_offset: float = 0.0
     """Added to every norm weight (gemma stores them minus one)."""
+    delta: Span | None = None
+    """Prologue, before the norm: x + the RMS norm of delta."""
+    post_epsilon: float = 0.0
+    post_offset: float = 0.0
+    """Added to every weight of delta's norm."""
+    out_x: Span | None = None
+    """Where the sum is left."""
 
     @property
     def outputs(self) -> int:
         """Columns that are written."""
         return self.rows // 2 if self.gated else self.rows
+
+    @property
+    def has_prologue(self) -> bool:
+        """Whether anything is computed with x before it is multiplied."""
+        return self.norm is not None or self.delta is not None
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,8 @@ def roles(
     """
     form = packing(BY_NAME[s.quant])
     ragged = s.columns % 8 != 0
-    vector = not (ragged or s.x.stride % 4 or s.x.start % 4)
+    terms = [s.x] if s.delta is None else [s.x, s.delta]
+    vector = not (ragged or any(term.stride % 4 or term.start % 4 for term in terms))
     units = ceil_div(s.columns, form.group) * form.group // 8
     constants: dict[str, Constant] = {
         "TOKENS": pairs,
@@ -140,7 +154,6 @@ def roles(
         *form.files,
         f"linear/{tokens_role}.wgsl",
         "linear/x_vec4.wgsl" if vector else "linear/x_scalar.wgsl",
-        "linear/statistics.wgsl",
         "lib/activation.wgsl",
         "linear/bias.wgsl" if s.bias else "linear/bias_none.wgsl",
         "lib/residual.wgsl" if s.residual else "lib/residual_none.wgsl",
@@ -165,11 +178,25 @@ def roles(
             files.append(f"linear/{name}.wgsl" if present else f"linear/{name}_none.wgsl")
             if present:
                 bindings.append(Binding(name, "array<f32>"))
+    if s.delta is None:
+        files.append("linear/sum_none.wgsl")
+    else:
+        constants |= {"POST_EPSILON": s.post_epsilon, "POST_OFFSET": s.post_offset}
+        constants |= header.span("DELTA", s.delta)
+        files += ["linear/sum.wgsl", f"linear/delta_{'vec4' if vector else 'scalar'}.wgsl"]
+        bindings.append(Binding("delta", "array<vec4f>" if vector else "array<f32>"))
+        bindings.append(header.read("post_weight"))
     if s.residual is not None:
         constants["RESIDUAL_STRIDE"] = s.residual.stride
         constants["RESIDUAL_START"] = s.residual.start
         bindings.append(Binding("residual", "array<f32>"))
-    bindings.append(Binding("out", "array<f32>", "read_write"))
+    bindings.append(header.write("out"))
+    if s.out_x is None:
+        files.append("linear/sum_out_none.wgsl")
+    else:
+        constants |= header.span("OUT_X", s.out_x)
+        files.append("linear/sum_out.wgsl")
+        bindings.append(header.write("out_x"))
     words = form.quant_words(s.columns) + form.scale_words(s.columns)
     return Roles(
         files=tuple(files),
@@ -196,13 +223,27 @@ def weight_bindings(form: Packing) -> tuple[Binding, ...]:
     return tuple(bindings)
 
 
+def prologue_files(statistics: str, *, staged: bool) -> tuple[str, ...]:
+    """Return the roles of a prologue: who computes statistics, and whether x is staged."""
+    return (
+        "linear/prologue.wgsl",
+        "linear/statistics.wgsl",
+        f"linear/statistics_{statistics}.wgsl",
+        "linear/stage_workgroup.wgsl" if staged else "linear/stage_none.wgsl",
+    )
+
+
 def direct(parts: Roles, tuning: DirectTuning, capabilities: Capabilities) -> Kernel:
     """Return the kernel in which one thread computes one output for ``tuning.tile`` tokens."""
     if tuning.tile not in (1, 4):
         raise KernelError(f"A direct kernel handles 1 or 4 tokens per thread, not {tuning.tile}.")
     statistics = "workgroup" if tuning.shared_statistics else "thread"
     source = link(
-        ("ops/matvec_direct.wgsl", *parts.files, f"linear/statistics_{statistics}.wgsl"),
+        (
+            "ops/matvec_direct.wgsl",
+            *parts.files,
+            *prologue_files(statistics, staged=False),
+        ),
         constants={"WORKGROUP": tuning.workgroup, "TILE": tuning.tile, **parts.constants},
         bindings=parts.bindings,
     )

@@ -1,9 +1,8 @@
 """Weight times many tokens (prefill): tiles in workgroup memory, or threads without sharing.
 
 A tile's weights are dequantized once into workgroup memory and used for all its tokens. On CPU
-adapters the quad kernel of ``matvec.py`` is faster. A norm in
-the prologue is refused (``supports``): the lowering computes it in a dispatch of its own. Knows
-nothing of graphs.
+adapters the quad kernel of ``matvec.py`` is faster. A prologue (sum, norm) is refused
+(``supports``): the lowering leaves it to matvec. Knows nothing of graphs.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ Tuning = DirectTuning | QuadTuning | TileTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
-    """Return whether these kernels can compute ``structure``: not with a norm."""
-    return structure.norm is None and refusal(structure, capabilities) is None
+    """Return whether these kernels can compute ``structure``: not with a prologue."""
+    return not structure.has_prologue and refusal(structure, capabilities) is None
 
 
 def naive(structure: LinearStructure) -> Tuning:
@@ -111,7 +110,7 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
 
 
 def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
-    """Return the kernel of a dense linear map without norm."""
+    """Return the kernel of a dense linear map without prologue."""
     parts = dense_roles(structure)
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)

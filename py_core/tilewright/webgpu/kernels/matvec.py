@@ -10,12 +10,20 @@ graphs.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ..link import link
 from .kernel import Capabilities, Kernel, ceil_div, spread
-from .linear import DirectTuning, LinearStructure, Roles, dense_roles, direct, refusal
+from .linear import (
+    DirectTuning,
+    LinearStructure,
+    Roles,
+    dense_roles,
+    direct,
+    prologue_files,
+    refusal,
+)
 
 __all__ = [
     "DirectTuning",
@@ -85,7 +93,11 @@ def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     if capabilities.software:
         return quad_default(structure, structure.outputs, structure.tokens, capabilities)
     rows = 2 if structure.gated or structure.tokens > 1 else 4
-    return LanesTuning(rows=rows, tile=tile)
+    found = LanesTuning(rows=rows, tile=tile)
+    staged = replace(found, activations="workgroup")
+    if structure.delta is None or _memory(staged, structure) > capabilities.workgroup_memory:
+        return found
+    return staged
 
 
 def quad_default(
@@ -94,7 +106,7 @@ def quad_default(
     """Return the quad Tuning that was best on llvmpipe and SwiftShader."""
     tile = 4 if tokens > 1 else 1
     staged = 32 * (ceil_div(structure.columns, 32) * 4) * tile + 256
-    shared = structure.norm is not None and staged <= capabilities.workgroup_memory
+    shared = structure.has_prologue and staged <= capabilities.workgroup_memory
     # few outputs: small workgroups, so that every processor gets some
     workgroup = 16 if outputs < 1024 else 32
     return QuadTuning(workgroup, tile, "workgroup" if shared else "global")
@@ -112,7 +124,7 @@ def candidates(
     """Return the candidates of a map; ``tiled``: a workgroup may handle several tokens."""
     many = tiled and parts.tokens > 1
     tile = 1 << (min(parts.tokens, 4) - 1).bit_length() if many else 1
-    found: list[Tuning] = [DirectTuning(64, 4 if many else 1, structure.norm is not None)]
+    found: list[Tuning] = [DirectTuning(64, 4 if many else 1, structure.has_prologue)]
     best = quad_default(structure, parts.outputs, 2 if many else 1, capabilities)
     places = ("global", "workgroup") if best.activations == "workgroup" else ("global",)
     workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
@@ -134,29 +146,39 @@ def candidates(
     return list(dict.fromkeys(found))
 
 
+def _sums(tuning: LanesTuning, structure: LinearStructure) -> int:
+    return tuning.rows * tuning.tile * (2 if structure.gated else 1)
+
+
+def _memory(tuning: LanesTuning, structure: LinearStructure) -> int:
+    """Bytes of workgroup memory: statistics, sums, activations."""
+    threads = tuning.workgroup
+    summed = threads if tuning.reduction == "workgroup" else threads // tuning.lanes
+    nbytes = 4 * threads + 4 * summed * _sums(tuning, structure)
+    if tuning.activations == "workgroup":
+        nbytes += 32 * (ceil_div(structure.columns, 32) * 4) * tuning.tile
+    return nbytes
+
+
 def _worth(
     tuning: LanesTuning, parts: Roles, structure: LinearStructure, capabilities: Capabilities
 ) -> bool:
     """Pruning: limits first, then what cannot win (state of the art, measured elsewhere)."""
-    sums = tuning.rows * tuning.tile * (2 if structure.gated else 1)
+    sums = _sums(tuning, structure)
     units = ceil_div(structure.columns, 32) * 4
-    memory = 4 * tuning.workgroup  # statistics
-    if tuning.reduction == "workgroup":
-        memory += 4 * tuning.workgroup * sums
-    elif tuning.reduction == "subgroup":
-        memory += 4 * tuning.workgroup // tuning.lanes * sums
-        if not capabilities.subgroups or tuning.lanes > capabilities.subgroup_min:
-            return False
-    if tuning.activations == "workgroup":
-        memory += 32 * units * tuning.tile
-    if memory > capabilities.workgroup_memory or tuning.workgroup > capabilities.max_invocations:
+    usable = capabilities.subgroup_min if capabilities.subgroups else 0
+    if tuning.reduction == "subgroup" and tuning.lanes > usable:
+        return False
+    if tuning.workgroup > capabilities.max_invocations:
+        return False
+    if _memory(tuning, structure) > capabilities.workgroup_memory:
         return False
     shared = tuning.activations == "workgroup"
     plain = tuning.workgroup == 64 and tuning.units == 1
     shuffles = tuning.lanes <= capabilities.subgroup_min
     if tuning.reduction == "workgroup" and shuffles and not (plain and tuning.lanes == 16):
         return False
-    if structure.norm is not None and not shared and not (plain and sums >= 4):
+    if structure.has_prologue and not shared and not (plain and sums >= 4):
         return False  # every row group would normalise again
     per_workgroup = tuning.workgroup // tuning.lanes * tuning.rows
     return (
@@ -164,7 +186,7 @@ def _worth(
         and (tuning.workgroup == 64 or (tuning.rows == 4 and tuning.lanes >= 16))
         and (tuning.workgroup < 256 or tuning.lanes == 32)
         and tuning.lanes * tuning.units <= units
-        and (not shared or (structure.norm is not None and tuning.units == 1))
+        and (not shared or (structure.has_prologue and tuning.units == 1))
         and (ceil_div(parts.outputs, per_workgroup) >= 32 or tuning.lanes >= 32)
     )
 
@@ -185,8 +207,7 @@ def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
         (
             "ops/matvec.wgsl",
             *parts.files,
-            "linear/statistics_workgroup.wgsl",
-            "linear/stage_workgroup.wgsl" if shared else "linear/stage_none.wgsl",
+            *prologue_files("workgroup", staged=shared),
             f"linear/reduce_{tuning.reduction}.wgsl",
         ),
         constants={
@@ -220,8 +241,7 @@ def quad(parts: Roles, tuning: QuadTuning, capabilities: Capabilities) -> Kernel
         (
             "ops/matvec_quad.wgsl",
             *parts.files,
-            "linear/statistics_workgroup.wgsl",
-            "linear/stage_workgroup.wgsl" if shared else "linear/stage_none.wgsl",
+            *prologue_files("workgroup", staged=shared),
         ),
         constants={"WORKGROUP": tuning.workgroup, "TILE": tuning.tile, **parts.constants},
         bindings=parts.bindings,
