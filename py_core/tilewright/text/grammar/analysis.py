@@ -12,6 +12,8 @@ from .expression import UNBOUNDED, Grammar, Kind, Node
 NEVER = 1 << 50
 """Shortest length of an expression that matches nothing."""
 MAX_NULLABLE_REPEAT = 64
+MAX_SHORTEST = 100_000
+"""Bytes; no context holds an answer that must be longer."""
 
 
 class Lengths:
@@ -48,6 +50,24 @@ class Lengths:
             pending.pop()
         return known[root.serial]
 
+    def growth(self) -> int:
+        """Return by how much one choice can lengthen the shortest text at most, in bytes."""
+        most = 0
+        seen: set[int] = set()
+        pending = [self._grammar.root, *self._grammar.rules.values()]
+        while pending:
+            node = pending.pop()
+            if node.serial in seen:
+                continue
+            seen.add(node.serial)
+            pending += node.parts
+            lengths = [self.of(part) for part in node.parts]
+            if node.kind is Kind.CHOICE:
+                most = max(most, max(lengths) - min(lengths))
+            elif node.kind is Kind.REPEAT:
+                most = max(most, lengths[0])
+        return most
+
     def _shallow(self, node: Node) -> int:
         lengths = [self._known[part.serial] for part in node.parts]
         match node.kind:
@@ -75,8 +95,8 @@ def checked(grammar: Grammar, what: str) -> Lengths:
             that the grammar matches.
 
     """
-    reachable = _reachable(grammar)
-    grammar.rules = {name: body for name, body in grammar.rules.items() if name in reachable}
+    # Called rules come before their callers, so that few rounds settle the lengths.
+    grammar.rules = {name: grammar.rules[name] for name in reversed(_reachable(grammar))}
     lengths = Lengths(grammar)
     if lengths.of(grammar.root) >= NEVER:
         raise InvalidRequestError(
@@ -86,12 +106,17 @@ def checked(grammar: Grammar, what: str) -> Lengths:
     grammar.rules = {name: pruned.of(body) for name, body in grammar.rules.items()}
     grammar.root = pruned.of(grammar.root)
     lengths = Lengths(grammar)
+    if lengths.of(grammar.root) > MAX_SHORTEST:
+        raise InvalidRequestError(
+            f"The shortest text that this {what} allows is longer than {MAX_SHORTEST} bytes.",
+            field=what,
+        )
     _refuse_left_recursion(grammar, lengths, what)
     return lengths
 
 
-def _reachable(grammar: Grammar) -> set[str]:
-    found: set[str] = set()
+def _reachable(grammar: Grammar) -> list[str]:
+    found: dict[str, None] = {}
     seen: set[int] = set()
     pending = [grammar.root]
     while pending:
@@ -106,9 +131,9 @@ def _reachable(grammar: Grammar) -> set[str]:
                     f"The grammar calls the rule {node.name!r}, which is not defined.",
                     field="grammar",
                 )
-            found.add(node.name)
+            found[node.name] = None
             pending.append(grammar.rules[node.name])
-    return found
+    return list(found)
 
 
 class _Pruner:

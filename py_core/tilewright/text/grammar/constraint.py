@@ -1,0 +1,141 @@
+"""A compiled grammar at work on one answer: what the engine asks of a constraint.
+
+Has the methods of ``engine.sampling.Constraint`` without importing it. Knows tokens as bytes and
+how to tokenize forced text through a callable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...errors import InvalidRequestError
+from .analysis import checked
+from .automaton import Automaton, State
+from .expression import Grammar
+from .masks import MaskMaker
+from .vocabulary import MARK, TokenVocabulary
+
+Encode = Callable[[str], list[int]]
+_RESERVE = 8
+"""Tokens kept beyond what the shortest completion and one more branch need."""
+
+
+class CompiledGrammar:
+    """A grammar on a vocabulary; shared by all the answers that it constrains.
+
+    Raises InvalidRequestError where the grammar is refused.
+    """
+
+    def __init__(
+        self, grammar: Grammar, vocabulary: TokenVocabulary, encode: Encode, what: str = "grammar"
+    ) -> None:
+        if not vocabulary.end_ids:
+            raise InvalidRequestError(
+                "This model has no end token, so a grammar could never end.", field="grammar"
+            )
+        lengths = checked(grammar, what)
+        self.automaton = Automaton(grammar, lengths)
+        self.reserve = _RESERVE + lengths.growth()
+        """Bytes by which one more token may lengthen the shortest completion, and some more."""
+        self.masks = MaskMaker(self.automaton, vocabulary)
+        self.vocabulary = vocabulary
+        self.encode = encode
+
+    def constraint(self, *, max_tokens: int | None = None, force: bool = True) -> TokenConstraint:
+        """Return a constraint for one answer.
+
+        Args:
+            max_tokens: most tokens of the answer; shortly before, the shortest completion is
+                forced, so that the answer is complete.
+            force: skip ahead where there is only one way on (without: every token is sampled, so
+                that it has a log-probability).
+
+        """
+        return TokenConstraint(self, max_tokens=max_tokens, force=force)
+
+
+class TokenConstraint:
+    """The state of one answer; see ``engine.sampling.Constraint`` for the order of calls."""
+
+    def __init__(self, compiled: CompiledGrammar, *, max_tokens: int | None, force: bool) -> None:
+        self._compiled = compiled
+        self._state: State = compiled.automaton.start
+        self._left = max_tokens
+        self._force = force
+        self._closing: list[int] = []
+        self._ended = False
+
+    def forced(self) -> Sequence[int]:
+        """Return ids that must come next, counted as accepted."""
+        if self._ended:
+            return []
+        automaton = self._compiled.automaton
+        automaton.forget()
+        state = self._state
+        if state.accepting and not state.allowed:
+            self._ended = True
+            return self._compiled.vocabulary.end_ids[:1]
+        if self._left is not None and self._left <= state.shortest + self._compiled.reserve:
+            return self._close(self._left)
+        if not self._force:
+            return []
+        run, _ = automaton.forced(state)
+        ids = self._tokens(run)
+        for token in ids:
+            self._advance(token)
+        return ids
+
+    def _close(self, left: int) -> list[int]:
+        """Return the shortest completion and an end token, where they still fit."""
+        ids = self._tokens(self._compiled.automaton.completion(self._state), whole=True)
+        if len(ids) >= left or (not ids and not self._state.accepting):
+            return []
+        for token in ids:
+            self._advance(token)
+        self._ended = True
+        return [*ids, self._compiled.vocabulary.end_ids[0]]
+
+    def mask(self) -> bytes | None:
+        """Return the ids that may come next."""
+        compiled = self._compiled
+        if self._ended:
+            return _only(compiled.vocabulary)
+        return compiled.masks.mask(self._state)
+
+    def accept(self, token: int) -> None:
+        """Take note of a sampled id. Raises InvalidRequestError where the grammar forbids it."""
+        if token in self._compiled.vocabulary.end_ids:
+            self._ended = True
+        else:
+            self._advance(token)
+
+    def _advance(self, token: int) -> None:
+        spelling = self._compiled.vocabulary.spelling(token)
+        following = self._compiled.automaton.run(spelling, self._state)
+        if following is None:
+            raise InvalidRequestError(
+                f"The grammar does not allow the id {token}.", field="grammar"
+            )
+        self._state = following
+        if self._left is not None:
+            self._left -= 1
+
+    def _tokens(self, run: bytes, *, whole: bool = False) -> list[int]:
+        """Return the tokens that a forced run of bytes consists of in any case.
+
+        The last one may yet grow together with what follows, so it stays open (unless ``whole``).
+        Where the tokenizer spells the run otherwise, nothing is forced, or ``whole`` byte by byte.
+        """
+        vocabulary = self._compiled.vocabulary
+        text = run.decode("utf-8", "ignore") if MARK not in run else ""
+        ids = self._compiled.encode(text) if text else []
+        if b"".join([vocabulary.spelling(token) for token in ids]) == run:
+            return ids if whole else ids[:-1]
+        return vocabulary.longest_tokens(run) if whole else []
+
+
+def _only(vocabulary: TokenVocabulary) -> bytes:
+    mask = bytearray(vocabulary.mask_bytes)
+    for token in vocabulary.end_ids:
+        mask[token >> 3] |= 1 << (token & 7)
+    return bytes(mask)
