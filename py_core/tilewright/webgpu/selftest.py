@@ -99,7 +99,8 @@ def build_structure(kind: Any, fields: Mapping[str, Any]) -> Any:
                 options = (hints[name],)
             nested = next(option for option in options if dataclasses.is_dataclass(option))
             value = build_structure(nested, value)
-        made[name] = value
+        # JavaScript has one kind of number: 0.0 arrives as 0.
+        made[name] = float(value) if hints[name] is float else value
     return kind(**made)
 
 

@@ -42,8 +42,10 @@ function show({ line, speeds }: Benchmark): void {
   byId("json", HTMLElement).textContent = JSON.stringify(line);
   if (speeds.length > 1) {
     const ends = [speeds[0]!, speeds.at(-1)!].map(({ x, y }) => `${format.rate(y)} tokens/s after ${x} tokens`);
-    const picture = linePlot(speeds, "tokens of context", "tokens/s", `Decode speed: ${ends.join(", ")}.`);
-    byId("plot", HTMLElement).replaceChildren(picture);
+    const place = byId("plot", HTMLElement);
+    const width = Math.max(280, place.clientWidth);
+    const picture = linePlot(speeds, width, "tokens of context", "tokens/s", `Decode speed: ${ends.join(", ")}.`);
+    place.replaceChildren(picture);
   }
 }
 
