@@ -9,18 +9,22 @@ what training hoped.
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 
+from .batches import IGNORED, collate
 from .chat_format import content_of, render
 from .export import load
 from .model import Model
 from .requests import NO_TOOL
-from .scoring import EVALUATION_SEED, held_out_chats, score
+from .scoring import EVALUATION_SEED, Row, held_out_chats, score
 from .stories import make_story, story_chat, story_request
 from .talk import arithmetic
 from .tokenizer import Tokenizer
@@ -64,7 +68,8 @@ def calls(writer: Writer, amount: int, kind: str) -> tuple[dict[str, Any], list[
     """Numbers and samples for ``amount`` single requests: kind "held_out", "known" or "novel"."""
     words = Words(random.Random(EVALUATION_SEED + 7), held_out=kind != "known")
     counts = dict.fromkeys(
-        ("calls", "exact", "valid", "tool", "refused_wrongly", "misfits", "misfits_right"), 0
+        ("calls", "exact", "valid", "begun", "tool", "refused_wrongly", "misfits", "misfits_right"),
+        0,
     )
     samples: list[dict[str, Any]] = []
     for _ in range(amount):
@@ -81,7 +86,8 @@ def calls(writer: Writer, amount: int, kind: str) -> tuple[dict[str, Any], list[
             right = got == wanted
             counts["calls"] += 1
             counts["exact"] += right
-            counts["valid"] += got is not None or "<tool_call>" not in text
+            counts["begun"] += "<tool_call>" in text
+            counts["valid"] += got is not None
             counts["tool"] += got is not None and got[0] == wanted[0]
             counts["refused_wrongly"] += text == NO_TOOL
         samples.append(
@@ -96,7 +102,7 @@ def calls(writer: Writer, amount: int, kind: str) -> tuple[dict[str, Any], list[
     return {
         "requests": counts["calls"],
         "exact_percent": round(100 * counts["exact"] / total, 1),
-        "valid_json_percent": round(100 * counts["valid"] / total, 1),
+        "valid_json_percent": round(100 * counts["valid"] / max(counts["begun"], 1), 1),
         "right_tool_percent": round(100 * counts["tool"] / total, 1),
         "wrongly_refused_percent": round(100 * counts["refused_wrongly"] / total, 1),
         "misfit_requests": counts["misfits"],
@@ -190,17 +196,37 @@ def evaluate(path: Path, requests: int) -> dict[str, Any]:
         "calls_novel_intents": novel,
         "stories": told,
         "questions": questions(writer, max(requests // 4, 10)),
+        "perplexity_by_file": perplexities(sorted(path.parent.glob("tiny-*.gguf"))),
         "samples": samples,
     }
+
+
+def perplexities(paths: list[Path]) -> dict[str, float]:
+    """Perplexity per token of the held-out conversations, all tokens counted, by file name."""
+    found = {}
+    for path in paths:
+        model, tokenizer = load(path)
+        rows = [(kind, ids, [True] * len(ids)) for kind, ids, _ in held_out_chats(tokenizer, 24)]
+        total = count = 0.0
+        for scores in score_rows(model, rows):
+            total, count = total + sum(scores), count + len(scores)
+        found[path.stem] = round(math.exp(total / count), 4)
+    return found
+
+
+def score_rows(model: Model, rows: list[Row]) -> Iterator[list[float]]:
+    """The losses of each conversation's tokens, in f32."""
+    for _, ids, learn in rows:
+        inputs, targets = collate([(ids, learn)])
+        with torch.no_grad():
+            logits = model.logits(model(inputs))[0]
+        wanted = targets[0] != IGNORED
+        yield functional.cross_entropy(
+            logits[wanted], targets[0][wanted], reduction="none"
+        ).tolist()
 
 
 def _mixed(samples: list[dict[str, Any]], amount: int) -> list[dict[str, Any]]:
     """Half wrong ones (if there are so many), the rest right."""
     wrong = [s for s in samples if not s["right"]][: amount // 2]
     return [*wrong, *[s for s in samples if s["right"]][: amount - len(wrong)]]
-
-
-def perplexity_text(tokenizer: Tokenizer, amount: int = 60) -> str:
-    """Held-out conversations as plain text with their marks, for ``tilewright perplexity``."""
-    rows = held_out_chats(tokenizer, amount)
-    return "\n".join(tokenizer.decode(ids) for _, ids, _ in rows)

@@ -1,6 +1,6 @@
 """Training: streams the corpus through the model for a given time, resumable at any point.
 
-Schedule: warm-up, constant rate, then a linear decay over the last quarter (warm-up, stable,
+Schedule: warm-up, constant rate, then a linear decay over the last third (warm-up, stable,
 decay: a run can be lengthened by going on from the checkpoint before the decay, ``stable.pt``).
 Time is the budget, not steps, because the same command runs on two shared cores and on a GPU.
 """
@@ -25,7 +25,7 @@ from .tokenizer import Tokenizer
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 WARM_UP_STEPS = 60
-DECAY_SHARE = 0.25
+DECAY_SHARE = 0.35
 FLOOR = 0.03
 SAVE_SECONDS = 180.0
 SCORE_SECONDS = 600.0
@@ -82,6 +82,7 @@ def train(
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         state = saved["state"]
+        state["pool"] += 1  # the interrupted pool was seen in part: do not learn it twice
     elif start is not None:
         saved = torch.load(start, map_location=device, weights_only=True)
         model.load_state_dict(saved["weights"])
