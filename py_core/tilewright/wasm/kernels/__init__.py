@@ -1,0 +1,1 @@
+"""WebAssembly kernels: functions that are added to a module, each with its sizes as parameters."""

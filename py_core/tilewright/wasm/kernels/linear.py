@@ -1,0 +1,270 @@
+"""Matrix times activations, both integers: one function per weight layout, for one token and many.
+
+Structure is the layout (``packing.py``); Tuning is how the products are made and how many rows and
+tokens one tile has. All candidates compute the same integers. Adds
+``<name>(weights, cells, rows, x, x_row, tokens, out, stride)``: cells are columns / 32, rows of x
+are ``x_row``, those of out ``stride`` bytes apart; x is what ``quantize`` wrote.
+
+A zero point is subtracted through the activations' sums. With 16-bit sums those start as minus
+zero times the sum of the columns that meet in the lane: the final value fits 16 bits, and what
+wraps on the way wraps back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..assembler import Expr, Function, Local, Module, f32x4, i16x8, i32, i32x4, shuffle32, v128
+from .lanes import store_some
+from .packing import LANES, Packing
+from .quantize import BLOCK_BYTES, HALF_TOTALS, SCALE, SUMS, TOTAL
+
+Method = Literal["dot16", "relaxed16", "relaxed32"]
+
+_NIBBLES = i32x4.const(0x0F0F0F0F)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What is computed."""
+
+    packing: Packing
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How."""
+
+    method: Method = "dot16"
+    """Plain SIMD; relaxed dot products summed in 16 bits; relaxed dot products in 32 bits."""
+    rows: int = 4
+    """Rows of a tile: 4, 8 or 16."""
+    tokens: int = 1
+    """Tokens of a tile."""
+
+
+def naive(structure: Structure) -> Tuning:
+    """Plain SIMD, one vector of rows."""
+    return Tuning()
+
+
+def default(structure: Structure, *, many: bool, relaxed: bool) -> Tuning:
+    """Return a good guess without measuring; ``many``: for a prompt rather than one token."""
+    signed = structure.packing.quants == "byte"
+    method: Method = "relaxed16" if relaxed and not signed else "dot16"
+    return Tuning(method, 8, (2 if signed else 4) if many else 1)
+
+
+def space(structure: Structure, *, many: bool, relaxed: bool) -> list[Tuning]:
+    """Return the candidates worth timing, the naive one first."""
+    methods: list[Method] = ["dot16"]
+    if relaxed and structure.packing.quants != "byte":
+        methods += ["relaxed16", "relaxed32"]
+    tiles = [(4, 2), (4, 4), (8, 2), (8, 4), (16, 2)] if many else [(4, 1), (8, 1), (16, 1)]
+    found = [Tuning(method, rows, tokens) for method in methods for rows, tokens in tiles]
+    return [Tuning(), *(t for t in found if t != Tuning())]
+
+
+def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) -> Function:
+    """Add the kernel to a module."""
+    f = module.function(name, ["i32"] * 8)
+    weights, cells, rows, x, x_row, tokens, out, stride = f.parameters
+    form = structure.packing
+    strip = f.let(cells * form.cell_bytes)
+    row = f.local("i32")
+    # The widest strips first, then those of four rows.
+    for high in dict.fromkeys((tuning.rows // LANES, 1)):
+        with f.while_(lambda high=high: row + (LANES * high - LANES) < rows):  # type: ignore[misc]
+            token = f.let(i32.const(0))
+            for wide in dict.fromkeys((tuning.tokens, 1)):
+                with f.while_(lambda wide=wide, token=token: token + (wide - 1) < tokens):  # type: ignore[misc]
+                    w = [f.let(weights + strip * g) for g in range(high)]
+                    first = x + token * x_row
+                    xs = [f.let(first + x_row * n) for n in range(wide)]
+                    sums = _tile(f, form, tuning.method, w, xs, cells)
+                    target = f.let(out + token * stride + (row << 2))
+                    for n in range(wide):
+                        for g in range(high):
+                            store_some(f, target, 16 * g, sums[g][n], rows - row - LANES * g)
+                        if n + 1 < wide:
+                            target.set(target + stride)
+                    token.set(token + wide)
+            weights.set(weights + strip * high)
+            row.set(row + LANES * high)
+    return f
+
+
+def _tile(
+    f: Function, form: Packing, method: Method, w: list[Local], xs: list[Local], cells: Local
+) -> list[list[Local]]:
+    """Return the sums ``[strip][token]``, each f32x4, of whole rows."""
+    zero = f32x4.const(0.0)
+    totals = [[f.let(zero) for _ in xs] for _ in w]
+    products = _Products(f, form, method, w, xs)
+    with f.range(cells):
+        for part, quants in enumerate(_parts(form)):
+            integers = products.sums(part, quants)
+            for g, pointer in enumerate(w):
+                scale = f.let(v128.load(pointer, offset=form.scales_at + 16 * part))
+                for n, x in enumerate(xs):
+                    factor = f32x4.mul(scale, v128.load32_splat(x, offset=SCALE))
+                    value = f32x4.convert_i32x4_s(integers[g][n])
+                    totals[g][n].set(f32x4.relaxed_madd(value, factor, totals[g][n]))
+                if form.offset:
+                    offset = f.let(v128.load(pointer, offset=form.offsets_at + 16 * part))
+                    sum_at = TOTAL if form.group == 32 else HALF_TOTALS + 4 * part
+                    for n, x in enumerate(xs):
+                        total = v128.load32_splat(x, offset=sum_at)
+                        totals[g][n].set(f32x4.relaxed_madd(offset, total, totals[g][n]))
+        for pointer in w:
+            pointer.set(pointer + form.cell_bytes)
+        for x in xs:
+            x.set(x + BLOCK_BYTES)
+    return totals
+
+
+def _parts(form: Packing) -> list[list[int]]:
+    """Return the runs of four columns (0 to 7) that share a scale."""
+    return [list(range(8))] if form.group == 32 else [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+class _Products:
+    """Integer sums of one cell's products."""
+
+    def __init__(
+        self, f: Function, form: Packing, method: Method, w: list[Local], xs: list[Local]
+    ) -> None:
+        self._f, self._form, self._method, self._w, self._xs = f, form, method, w, xs
+        self._x = [f.local("v128") for _ in xs]
+        self._quads = [f.local("v128") for _ in w]
+        wide = 2 if method == "dot16" else 1
+        self._sums = [[[f.local("v128") for _ in range(wide)] for _ in xs] for _ in w]
+        self._more = [[f.local("v128") for _ in xs] for _ in w]
+        self._low, self._high = f.local("v128"), f.local("v128")
+
+    def sums(self, part: int, runs: list[int]) -> list[list[Expr]]:
+        """Return i32x4 per strip and token: sum over the runs' columns of (quant - zero) * x."""
+        if self._method == "relaxed16":
+            return self._sixteen(part, runs)
+        return self._thirty_two(part, runs)
+
+    def _visits(self, runs: list[int]) -> Iterator[tuple[int, list[Expr]]]:
+        """Yield each run with the weights of every strip."""
+        f, form = self._f, self._form
+        if form.quants != "nibble":
+            for run in runs:
+                for quad, pointer in zip(self._quads, self._w, strict=True):
+                    quad.set(v128.load(pointer, offset=16 * run))
+                yield run, list(self._quads)
+            return
+        for j in range(4):
+            for quad, pointer in zip(self._quads, self._w, strict=True):
+                quad.set(v128.load(pointer, offset=16 * j))
+            yield j, [v128.and_(quad, _NIBBLES) for quad in self._quads]
+            yield j + 4, [v128.and_(i16x8.shr_u(quad, 4), _NIBBLES) for quad in self._quads]
+
+    def _correction(self, x: Local, part: int) -> Expr:
+        """Return i32x4 of minus zero times the sum of x over the part's columns."""
+        zero = i32x4.const(-self._form.zero)
+        if self._form.group == 32:
+            pair = i32x4.extadd_pairwise_i16x8_s(v128.load32_splat(x, offset=SUMS))
+            return i32x4.mul(pair, zero)
+        # Halves are kept as floats times the scale; their integers are summed here.
+        ones = i16x8.const(1)
+        eight = i16x8.extadd_pairwise_i8x16_s(v128.load(x, offset=16 * part))
+        four = self._f.let(i32x4.dot_i16x8_s(eight, ones))
+        two = self._f.let(i32x4.add(four, shuffle32(four, four, (1, 0, 3, 2))))
+        return i32x4.mul(i32x4.add(two, shuffle32(two, two, (2, 3, 0, 1))), zero)
+
+    def _sixteen(self, part: int, runs: list[int]) -> list[list[Expr]]:
+        """Sum products of pairs in 16 bits as long as they fit, then in 32."""
+        f, form = self._f, self._form
+        fits = min(len(runs), 32767 // (2 * 127 * form.largest))
+        wraps = (
+            form.group == 32
+            and form.zero
+            and 127 * 16 * max(form.zero, form.largest - form.zero) < 32768
+        )
+        if wraps:
+            fits = len(runs)
+            minus = i16x8.const(-form.zero)
+            for n, x in enumerate(self._xs):
+                start = i16x8.mul(v128.load32_splat(x, offset=SUMS), minus)
+                self._sums[0][n][0].set(start)
+                for g in range(1, len(self._w)):
+                    self._sums[g][n][0].set(self._sums[0][n][0])
+        spilled = False
+        for turn, (run, quads) in enumerate(self._visits(runs)):
+            for own, x in zip(self._x, self._xs, strict=True):
+                own.set(v128.load32_splat(x, offset=4 * run))
+            for g, quad in enumerate(quads):
+                weight: Expr = quad
+                if len(self._xs) > 1 and not isinstance(quad, Local):
+                    self._low.set(quad)
+                    weight = self._low
+                for n, own in enumerate(self._x):
+                    product = i16x8.relaxed_dot_i8x16_i7x16_s(own, weight)
+                    total = self._sums[g][n][0]
+                    fresh = turn % fits == 0 and not wraps
+                    if fresh and turn:
+                        widened = i32x4.extadd_pairwise_i16x8_s(total)
+                        more = self._more[g][n]
+                        more.set(i32x4.add(more, widened) if spilled else widened)
+                    total.set(product if fresh else i16x8.add(total, product))
+            spilled = spilled or (turn > 0 and turn % fits == 0 and not wraps)
+        results = []
+        for g in range(len(self._w)):
+            row = []
+            for n, x in enumerate(self._xs):
+                total = i32x4.extadd_pairwise_i16x8_s(self._sums[g][n][0])
+                if spilled:
+                    total = i32x4.add(total, self._more[g][n])
+                if form.zero and not wraps:
+                    total = i32x4.add(total, self._correction(x, part))
+                row.append(total)
+            results.append(row)
+        del f
+        return results
+
+    def _thirty_two(self, part: int, runs: list[int]) -> list[list[Expr]]:
+        form = self._form
+        relaxed = self._method == "relaxed32"
+        extend = "s" if form.quants == "byte" else "u"
+        started = False
+        for run, quads in self._visits(runs):
+            for own, x in zip(self._x, self._xs, strict=True):
+                four = v128.load32_splat(x, offset=4 * run)
+                own.set(four if relaxed else i16x8.extend_low_i8x16_s(four))
+            for g, quad in enumerate(quads):
+                if relaxed:
+                    self._low.set(quad)
+                else:
+                    pick = getattr(i16x8, f"extend_low_i8x16_{extend}")
+                    self._low.set(pick(quad))
+                    self._high.set(getattr(i16x8, f"extend_high_i8x16_{extend}")(quad))
+                for n, own in enumerate(self._x):
+                    sums = self._sums[g][n]
+                    if relaxed:
+                        before = sums[0] if started else i32x4.const(0)
+                        sums[0].set(i32x4.relaxed_dot_i8x16_i7x16_add_s(own, self._low, before))
+                        continue
+                    for total, weight in zip(sums, (self._low, self._high), strict=True):
+                        product = i32x4.dot_i16x8_s(own, weight)
+                        total.set(i32x4.add(total, product) if started else product)
+            started = True
+        results = []
+        for g in range(len(self._w)):
+            row = []
+            for n, x in enumerate(self._xs):
+                sums = self._sums[g][n]
+                total: Expr = sums[0]
+                if not relaxed:
+                    even = shuffle32(sums[0], sums[1], (0, 2, 4, 6))
+                    total = i32x4.add(even, shuffle32(sums[0], sums[1], (1, 3, 5, 7)))
+                if form.zero:
+                    total = i32x4.add(total, self._correction(x, part))
+                row.append(total)
+            results.append(row)
+        return results

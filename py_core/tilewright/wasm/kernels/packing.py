@@ -1,0 +1,105 @@
+"""How weights lie in the memory for the integer kernels, and which format is laid out how.
+
+Rows are taken four at a time. For every 32 columns a group of four rows has one *cell*: quants,
+then ``f32x4`` of scales (one per row; two of them where a scale covers 16 columns), then as many
+of offsets where the format has them. The quants of 4 rows x 4 columns make one vector, row by row,
+so that one 32-bit splat of activations meets it and no sum runs across rows:
+
+* ``nibble``: 4 vectors; vector j has columns 4j .. 4j+3 in its low, 16 + 4j .. in its high nibbles;
+* ``byte``: 8 vectors of int8; vector j has columns 4j .. 4j+3;
+* ``seven``: the same with 0 .. 127, the operand that all engines treat alike.
+
+A weight is ``scale * (quant - zero) + offset``. Every format is exact in one of these: products of
+integer scales and quants stay integers. Knows sizes, no instructions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...errors import UnsupportedModelError
+from ...formats.quant import QuantType
+
+CELL_COLUMNS = 32
+LANES = 4
+"""Rows of a cell."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """One layout."""
+
+    quants: Literal["nibble", "byte", "seven"]
+    group: Literal[16, 32] = 32
+    """Columns per scale."""
+    zero: int = 0
+    """Subtracted from the unsigned quants."""
+    offset: bool = False
+    largest: int = 127
+    """Largest quant; bounds how many products fit 16 bits."""
+
+    @property
+    def name(self) -> str:
+        """A name for the layout's kernels."""
+        offset = "_offset" if self.offset else ""
+        return f"{self.quants}{self.largest}_{self.group}_{self.zero}{offset}"
+
+    @property
+    def scales_at(self) -> int:
+        """Byte of a cell at which its scales begin."""
+        return 64 if self.quants == "nibble" else 128
+
+    @property
+    def offsets_at(self) -> int:
+        """Byte of a cell at which its offsets begin."""
+        return self.scales_at + 16 * (CELL_COLUMNS // self.group)
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of a cell."""
+        return self.offsets_at + (self.offsets_at - self.scales_at if self.offset else 0)
+
+    def nbytes(self, rows: int, columns: int) -> int:
+        """Return the bytes of a matrix; the last rows are padded to four."""
+        return -(-rows // LANES) * (columns // CELL_COLUMNS) * self.cell_bytes
+
+
+_SIGNED = Packing("byte")
+_SIGNED_16 = Packing("byte", 16)
+
+PACKINGS: dict[str, Packing] = {
+    "Q4_0": Packing("nibble", zero=8, largest=15),
+    "Q4_1": Packing("nibble", offset=True, largest=15),
+    "Q4_K": Packing("nibble", offset=True, largest=15),
+    "Q5_0": Packing("seven", zero=16, largest=31),
+    "Q5_1": Packing("seven", offset=True, largest=31),
+    "Q5_K": Packing("seven", offset=True, largest=31),
+    "Q6_K": Packing("seven", 16, zero=32, largest=63),
+    "Q8_0": _SIGNED,
+    "Q2_K": Packing("seven", 16, offset=True, largest=3),
+    "Q3_K": Packing("seven", 16, zero=4, largest=7),
+    "IQ4_NL": _SIGNED,
+    "IQ4_XS": _SIGNED,
+    "MXFP4": _SIGNED,
+    "TQ1_0": Packing("seven", zero=1, largest=2),
+    "TQ2_0": Packing("seven", zero=1, largest=2),
+}
+FLOAT_FORMATS = ("F32", "F16", "BF16")
+
+
+def packing(quant: QuantType) -> Packing | None:
+    """Return the layout of a format; None: it is kept as f32.
+
+    UnsupportedModelError for a format that this backend cannot read yet.
+    """
+    if quant.name in FLOAT_FORMATS:
+        return None
+    try:
+        return PACKINGS[quant.name]
+    except KeyError:
+        raise UnsupportedModelError(
+            f"The WebAssembly backend cannot read {quant.name} yet; it reads "
+            f"{', '.join((*PACKINGS, *FLOAT_FORMATS))}. Use the WebGPU backend.",
+            quant=quant.name,
+        ) from None

@@ -1,0 +1,313 @@
+"""Re-lays weights out: blocks as they are in the file -> the kernels' layout, at load.
+
+A format is one function that reads a block and says for a column what its quant is, and per group
+of 16 or 32 columns what its scale and offset are. A row is decoded into a small scratch (quants,
+scales, offsets), then scattered into its lane of the cells. The layouts of the blocks are those of
+ggml's ``ggml-common.h``; ``tests/reference/dequantize.py`` is the twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...formats.quant import BY_NAME
+from ..assembler import Expr, Function, Local, Module, f32, i32, select
+from .packing import PACKINGS, Packing
+
+SCRATCH_BYTES = 256 + 2 * 4 * 16
+"""Of one block: quants, then scales, then offsets."""
+_SCALES, _OFFSETS = 256, 320
+
+_IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+_MXFP4_LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+
+
+def half(f: Function, bits: Expr) -> Expr:
+    """Return the f32 of a half-precision number's bits; infinities become 65536 and more."""
+    value = f.let(bits)
+    size = f32.reinterpret_i32((value & 0x7FFF) << 13) * 2.0**112
+    return f32.copysign(size, f32.reinterpret_i32(value << 16))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block being decoded: its bytes, and where the parts go."""
+
+    f: Function
+    at: Local
+    scratch: Local
+
+    def byte(self, offset: int, index: Expr | int = 0) -> Expr:
+        return i32.load8_u(self.at + index, offset=offset)
+
+    def signed(self, offset: int, index: Expr) -> Expr:
+        return i32.load8_s(self.at + index, offset=offset)
+
+    def half(self, offset: int, index: Expr | int = 0) -> Local:
+        return self.f.let(half(self.f, i32.load16_u(self.at + index, offset=offset)))
+
+    def put(self, column: Expr, quant: Expr) -> None:
+        self.f.do(i32.store8(self.scratch + column, quant))
+
+    def scale(self, group: Expr | int, value: Expr) -> None:
+        place = self.scratch + (group * 4 if isinstance(group, int) else group << 2)
+        self.f.do(f32.store(place, value, offset=_SCALES))
+
+    def offset(self, group: Expr | int, value: Expr) -> None:
+        place = self.scratch + (group * 4 if isinstance(group, int) else group << 2)
+        self.f.do(f32.store(place, value, offset=_OFFSETS))
+
+
+def _level(levels: tuple[int, ...], index: Expr) -> Expr:
+    """Return ``levels[index]`` of 16 signed bytes, from constants."""
+    from ..assembler import i8x16, i32x4, v128_const
+
+    table = v128_const(bytes(level & 255 for level in levels))
+    picked = i8x16.swizzle(table, i32x4.splat(index))
+    return i8x16.extract_lane_s(picked, 0)
+
+
+def _nibbles(b: _Block, offset: int, change: Callable[[Expr], Expr] = lambda q: q) -> None:
+    with b.f.range(16) as i:
+        both = b.f.let(b.byte(offset, i))
+        b.put(i, change(both & 15))
+        b.put(i + 16, change(both >> 4))
+
+
+def _five_bits(b: _Block, high: int, low: int) -> None:
+    bits = b.f.let(i32.load(b.at, offset=high))
+    with b.f.range(16) as i:
+        both = b.f.let(b.byte(low, i))
+        b.put(i, (both & 15) | (((bits >> i) & 1) << 4))
+        b.put(i + 16, (both >> 4) | (((bits >> (i + 16)) & 1) << 4))
+
+
+def _q4_0(b: _Block) -> None:
+    b.scale(0, b.half(0))
+    _nibbles(b, 2)
+
+
+def _q4_1(b: _Block) -> None:
+    b.scale(0, b.half(0))
+    b.offset(0, b.half(2))
+    _nibbles(b, 4)
+
+
+def _q5_0(b: _Block) -> None:
+    b.scale(0, b.half(0))
+    _five_bits(b, 2, 6)
+
+
+def _q5_1(b: _Block) -> None:
+    b.scale(0, b.half(0))
+    b.offset(0, b.half(2))
+    _five_bits(b, 4, 8)
+
+
+def _q8_0(b: _Block) -> None:
+    b.scale(0, b.half(0))
+    with b.f.range(32) as i:
+        b.put(i, b.byte(2, i))
+
+
+def _k_scales(b: _Block) -> None:
+    """Q4_K and Q5_K: eight 6-bit scales and minima in 12 bytes after two halves."""
+    d, least = b.half(0), b.half(2)
+    with b.f.range(8) as g:
+        low, high = b.byte(4, g & 3), b.byte(8, g & 3)
+        more = b.f.let(b.byte(12, g & 3))
+        first = g < 4
+        scale = select(first, low & 63, (more & 15) | ((low >> 6) << 4))
+        minimum = select(first, high & 63, (more >> 4) | ((high >> 6) << 4))
+        b.scale(g, f32.convert_i32_s(scale) * d)
+        b.offset(g, f32.neg(f32.convert_i32_s(minimum) * least))
+
+
+def _q4_k(b: _Block) -> None:
+    _k_scales(b)
+    with b.f.range(128) as i:
+        both = b.f.let(b.byte(16, i))
+        column = b.f.let(((i >> 5) << 6) + (i & 31))
+        b.put(column, both & 15)
+        b.put(column + 32, both >> 4)
+
+
+def _q5_k(b: _Block) -> None:
+    _k_scales(b)
+    with b.f.range(128) as i:
+        both, high = b.f.let(b.byte(48, i)), b.f.let(b.byte(16, i & 31))
+        column = b.f.let(((i >> 5) << 6) + (i & 31))
+        shift = b.f.let((i >> 5) << 1)
+        b.put(column, (both & 15) | (((high >> shift) & 1) << 4))
+        b.put(column + 32, (both >> 4) | (((high >> (shift + 1)) & 1) << 4))
+
+
+def _q6_k(b: _Block) -> None:
+    d = b.half(208)
+    with b.f.range(16) as g:
+        b.scale(g, f32.convert_i32_s(b.signed(192, g)) * d)
+    with b.f.range(64) as i:
+        part, column = b.f.let(i >> 5), b.f.let(i & 31)
+        high = b.f.let(b.byte(128, i))
+        low = b.f.let((part << 6) + column)
+        first, second = b.f.let(b.byte(0, low)), b.f.let(b.byte(32, low))
+        place = b.f.let((part << 7) + column)
+        b.put(place, (first & 15) | ((high & 3) << 4))
+        b.put(place + 32, (second & 15) | (((high >> 2) & 3) << 4))
+        b.put(place + 64, (first >> 4) | (((high >> 4) & 3) << 4))
+        b.put(place + 96, (second >> 4) | ((high >> 6) << 4))
+
+
+def _q2_k(b: _Block) -> None:
+    d, least = b.half(80), b.half(82)
+    with b.f.range(16) as g:
+        both = b.f.let(b.byte(0, g))
+        b.scale(g, f32.convert_i32_s(both & 15) * d)
+        b.offset(g, f32.neg(f32.convert_i32_s(both >> 4) * least))
+    _two_bits(b, 16)
+
+
+def _two_bits(b: _Block, offset: int, high: int | None = None) -> None:
+    """Put 256 quants of two bits: 32 bytes hold 128 of them, four planes of 32."""
+    with b.f.range(256) as i:
+        byte = b.byte(offset, ((i >> 7) << 5) + (i & 31))
+        quant = (byte >> (((i >> 5) & 3) << 1)) & 3
+        if high is not None:
+            quant = quant | (((b.byte(high, i & 31) >> (i >> 5)) & 1) << 2)
+        b.put(i, quant)
+
+
+def _q3_k(b: _Block) -> None:
+    d = b.half(108)
+    with b.f.range(16) as g:
+        low = (b.byte(96, g & 7) >> ((g >> 3) << 2)) & 15
+        high = (b.byte(104, g & 3) >> ((g >> 2) << 1)) & 3
+        b.scale(g, f32.convert_i32_s((low | (high << 4)) - 32) * d)
+    _two_bits(b, 32, high=0)
+
+
+def _iq4_nl(b: _Block) -> None:
+    b.scale(0, b.half(0))
+    _nibbles(b, 2, lambda q: _level(_IQ4_LEVELS, q))
+
+
+def _iq4_xs(b: _Block) -> None:
+    d = b.half(0)
+    with b.f.range(8) as g:
+        high = (i32.load16_u(b.at, offset=2) >> (g << 1)) & 3
+        low = (b.byte(4, g >> 1) >> ((g & 1) << 2)) & 15
+        b.scale(g, f32.convert_i32_s((low | (high << 4)) - 32) * d)
+    with b.f.range(128) as i:
+        both = b.f.let(b.byte(8, i))
+        column = b.f.let(((i >> 4) << 5) + (i & 15))
+        b.put(column, _level(_IQ4_LEVELS, both & 15))
+        b.put(column + 16, _level(_IQ4_LEVELS, both >> 4))
+
+
+def _mxfp4(b: _Block) -> None:
+    # 2 ** (e - 128): the levels are twice e2m1's; exponents below 2 make a subnormal float.
+    e = b.f.let(b.byte(0))
+    normal = (e - 1) << 23
+    bits = select(i32.lt_u(e, i32.const(2)), i32.const(0x200000) << e, normal)
+    b.scale(0, f32.reinterpret_i32(bits))
+    _nibbles(b, 1, lambda q: _level(_MXFP4_LEVELS, q))
+
+
+def _tq1_0(b: _Block) -> None:
+    with b.f.range(8) as g:
+        b.scale(g, b.half(52))
+    for offset, count, first, digits in ((0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)):
+        power = 1
+        for digit in range(digits):
+            with b.f.range(count) as i:
+                shifted = (b.byte(offset, i) * power) & 255
+                b.put(i + (first + digit * count), (shifted * 3) >> 8)
+            power *= 3
+
+
+def _tq2_0(b: _Block) -> None:
+    with b.f.range(8) as g:
+        b.scale(g, b.half(64))
+    _two_bits(b, 0)
+
+
+_DECODERS: dict[str, Callable[[_Block], None]] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
+    "Q8_0": _q8_0,
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
+    "Q4_K": _q4_k,
+    "Q5_K": _q5_k,
+    "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
+    "MXFP4": _mxfp4,
+    "TQ1_0": _tq1_0,
+    "TQ2_0": _tq2_0,
+}
+
+
+def add_repack(module: Module, quant: str) -> Function:
+    """Add ``repack_<quant>(raw, rows, blocks, target, first, scratch)``.
+
+    Rows of ``blocks`` blocks become rows ``first ..`` of the matrix at ``target``.
+    """
+    form, block = PACKINGS[quant], BY_NAME[quant]
+    f = module.function(f"repack_{quant}", ["i32"] * 6)
+    raw, rows, blocks, target, first, scratch = f.parameters
+    cells = block.block // 32
+    strip = f.let(blocks * (cells * form.cell_bytes))
+    with f.range(rows) as row:
+        number = f.let(first + row)
+        lane = f.let((number & 3) << 2)
+        cell = f.let(target + (number >> 2) * strip + lane)
+        with f.range(blocks):
+            _DECODERS[quant](_Block(f, raw, scratch))
+            for i in range(cells):
+                _scatter(f, form, scratch, cell, i)
+                cell.set(cell + form.cell_bytes)
+            raw.set(raw + block.nbytes)
+    return f
+
+
+def _scatter(f: Function, form: Packing, scratch: Local, cell: Local, number: int) -> None:
+    """Write one row's 32 columns into its lane of a cell."""
+    first = 32 * number
+    for run in range(4 if form.quants == "nibble" else 8):
+        four = i32.load(scratch, offset=first + 4 * run)
+        if form.quants == "nibble":
+            four = four | (i32.load(scratch, offset=first + 16 + 4 * run) << 4)
+        f.do(i32.store(cell, four, offset=16 * run))
+    parts = 32 // form.group
+    for part in range(parts):
+        at = 4 * (number * parts + part)
+        scale = f32.load(scratch, offset=_SCALES + at)
+        f.do(f32.store(cell, scale, offset=form.scales_at + 16 * part))
+        if form.offset:
+            offset = f32.load(scratch, offset=_OFFSETS + at)
+            f.do(f32.store(cell, offset, offset=form.offsets_at + 16 * part))
+
+
+def add_repack_floats(module: Module, quant: str) -> Function:
+    """Add ``repack_<quant>(raw, rows, columns, target, first, scratch)`` for F32, F16, BF16."""
+    f = module.function(f"repack_{quant}", ["i32"] * 6)
+    raw, rows, columns, target, first, _ = f.parameters
+    size = BY_NAME[quant].nbytes
+    with f.range(rows) as row:
+        number = f.let(first + row)
+        at = f.let(target + ((number >> 2) * columns << 4) + ((number & 3) << 2))
+        with f.range(columns):
+            if quant == "F32":
+                value = f32.load(raw)
+            elif quant == "F16":
+                value = half(f, i32.load16_u(raw))
+            else:
+                value = f32.reinterpret_i32(i32.load16_u(raw) << 16)
+            f.do(f32.store(at, value))
+            at.set(at + 16)
+            raw.set(raw + size)
+    return f

@@ -1,0 +1,104 @@
+"""Every format: repacked, embedded and multiplied as the numpy twin does; all candidates equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.reference.linear import random_weight
+from tilewright.formats.quant import BY_NAME
+from tilewright.wasm.assembler import Memory, Module
+from tilewright.wasm.kernels import experts, floats, linear, packing, quantize, repack
+
+wasmtime = pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
+
+from tilewright.wasm.native import NativeMemory  # noqa: E402
+
+MEMORY = 8 << 20
+RAW, X, PACKED_X, OUT, SCRATCH, IDS = (i << 20 for i in range(1, 7))
+
+
+def quantized(x: np.ndarray) -> np.ndarray:
+    """float64[T, K]: what int8 with one scale per 32 leaves of x, rounded as the kernel does."""
+    blocks = x.astype(np.float32).reshape(len(x), -1, 32)
+    top = np.abs(blocks).max(axis=2, keepdims=True)
+    scale = (top / np.float32(127)).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.where(top > 0, np.float32(127) / top, np.float32(0)).astype(np.float32)
+    return (np.rint(blocks * inverse).astype(np.float64) * scale).reshape(x.shape)
+
+
+def product(memory: NativeMemory, function: str, data: bytes, *values: int) -> None:
+    memory.instantiate(data).call(function, *values)
+
+
+@pytest.mark.parametrize("quant", packing.PACKINGS)
+def test_every_candidate_is_the_numpy_twin(quant: str) -> None:
+    rng = np.random.default_rng(7)
+    rows, columns, tokens = 27, 512 if BY_NAME[quant].block == 256 else 160, 5
+    raw, weight = random_weight(rng, BY_NAME[quant], rows, columns)
+    x = rng.standard_normal((tokens, columns)).astype(np.float32)
+    x[1, :32] = 0.0
+    form = packing.PACKINGS[quant]
+    expected = quantized(x) @ weight.astype(np.float64).T
+    bound = np.abs(quantized(x)) @ np.abs(weight.astype(np.float64)).T
+
+    memory = NativeMemory(MEMORY)
+    memory.write(RAW, raw)
+    memory.write(X, x.tobytes())
+    module = Module(Memory("env", "memory", 1))
+    repack.add_repack(module, quant)
+    quantize.add_quantize(module)
+    experts.add_embed(module, "embed", form)
+    setup = memory.instantiate(module.assemble())
+    setup.call(f"repack_{quant}", RAW, rows, columns // BY_NAME[quant].block, 64, 0, SCRATCH)
+    setup.call("quantize", X, 4 * columns, columns // 32, tokens, PACKED_X)
+
+    ids = np.array([0, 26, 3, 13], np.uint32)
+    memory.write(IDS, ids.tobytes())
+    setup.call("embed", 64, columns // 32, IDS, len(ids), OUT, 4 * columns, 0.5, rows)
+    table = np.frombuffer(memory.read(OUT, 16 * columns), np.float32).reshape(4, -1)
+    np.testing.assert_allclose(table, 0.5 * weight[ids], rtol=3e-6, atol=1e-7)
+
+    seen = []
+    structure = linear.Structure(form)
+    tunings = {
+        t: None for many in (False, True) for t in linear.space(structure, many=many, relaxed=True)
+    }
+    for tuning in tunings:
+        module = Module(Memory("env", "memory", 1))
+        linear.add_linear(module, "product", structure, tuning)
+        memory.write(OUT, b"\xff" * 4 * tokens * rows)
+        x_row = quantize.activation_bytes(columns)
+        memory.instantiate(module.assemble()).call(
+            "product", 64, columns // 32, rows, PACKED_X, x_row, tokens, OUT, 4 * rows
+        )
+        y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32).reshape(tokens, rows)
+        assert np.all(np.abs(y - expected) <= 3e-6 * bound + 1e-7), (tuning, np.abs(y - expected).max())
+        seen.append(y)
+    assert all(np.array_equal(seen[0], y) for y in seen[1:])
+
+
+@pytest.mark.parametrize("quant", packing.FLOAT_FORMATS)
+@pytest.mark.parametrize("columns", [7, 64])
+def test_floats(quant: str, columns: int) -> None:
+    rng = np.random.default_rng(8)
+    rows, tokens = 21, 3
+    raw, weight = random_weight(rng, BY_NAME[quant], rows, columns)
+    x = rng.standard_normal((tokens, columns)).astype(np.float32)
+    memory = NativeMemory(MEMORY)
+    memory.write(RAW, raw)
+    memory.write(X, x.tobytes())
+    for tile in (1, 2, 4):
+        module = Module(Memory("env", "memory", 1))
+        repack.add_repack_floats(module, quant)
+        floats.add_float_linear(module, "product", rows=8, tokens=tile)
+        floats.add_float_embed(module)
+        made = memory.instantiate(module.assemble())
+        made.call(f"repack_{quant}", RAW, rows, columns, 64, 0, SCRATCH)
+        made.call("product", 64, columns, rows, X, 4 * columns, tokens, OUT, 4 * rows)
+        y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32).reshape(tokens, rows)
+        np.testing.assert_allclose(y, x @ weight.T, rtol=1e-5, atol=1e-5)
+        memory.write(IDS, np.array([20, 4], np.uint32).tobytes())
+        made.call("embed_float", 64, columns, IDS, 2, OUT, 4 * columns, 2.0, rows)
+        table = np.frombuffer(memory.read(OUT, 8 * columns), np.float32).reshape(2, -1)
+        np.testing.assert_array_equal(table, 2 * weight[[20, 4]])
