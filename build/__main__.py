@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
     if name not in tasks.COMMANDS:
         print(__doc__)
         return 0 if name in ("help", "-h", "--help") else 2
-    environment.set_up(browser=name in ("setup", "test", "check", "bench"))
+    tested = name in ("setup", "test", "check", "bench")
+    environment.set_up(browser=tested, gpu=tested or name == "tilewright")
     return tasks.COMMANDS[name](rest)
 
 

@@ -70,12 +70,14 @@ def install_from_apt(packages: Sequence[str], needed_for: str) -> bool:
     return True
 
 
-def set_up(browser: bool) -> None:
-    """Bring everything up to date; ``browser`` also installs what only tests need."""
+def set_up(*, browser: bool, gpu: bool) -> None:
+    """Bring everything up to date; ``browser`` and ``gpu`` also install what those need."""
     set_up_python()
     set_up_node()
     if browser:
         set_up_browser()
+    if gpu:
+        set_up_gpu()
 
 
 def set_up_python() -> None:
@@ -123,15 +125,17 @@ def has_node() -> bool:
 
 
 def set_up_browser() -> None:
-    """Install a Chromium and a software Vulkan driver where neither is there."""
-    missing = []
+    """Install a Chromium where there is none."""
     if not any(shutil.which(name) for name in BROWSERS) and "CHROMIUM" not in os.environ:
-        missing.append("chromium")
+        print("Installing chromium …", flush=True)
+        install_from_apt(["chromium"], "the tests in a browser")
+
+
+def set_up_gpu() -> None:
+    """Install a software Vulkan driver where there is neither that nor a graphics card."""
     if not has_gpu() and software_driver() is None:
-        missing += ["mesa-vulkan-drivers", "libvulkan1"]
-    if missing:
-        print(f"Installing {' '.join(missing)} …", flush=True)
-        install_from_apt(missing, "the tests on a GPU and in a browser")
+        print("Installing a software Vulkan driver …", flush=True)
+        install_from_apt(["mesa-vulkan-drivers", "libvulkan1"], "running models natively")
 
 
 def has_gpu() -> bool:
