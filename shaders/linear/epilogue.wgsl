@@ -7,6 +7,9 @@ alias Element = f32;
 // `up` is used only where GATED.
 fn store(t: u32, n: u32, product: f32, up: f32) {
     let row = first_weight_row(t) + n;
+    if (!is_row_here(row)) {
+        return;
+    }
     var y = activation(product + bias_of(row));
     if (GATED) {
         y *= up + bias_of(row + UP_ROWS);

@@ -15,3 +15,11 @@ fn out_base(t: u32) -> u32 {
 fn first_weight_row(t: u32) -> u32 {
     return 0u;
 }
+
+fn is_here(t: u32) -> bool {
+    return true;
+}
+
+fn is_row_here(row: u32) -> bool {
+    return true;
+}

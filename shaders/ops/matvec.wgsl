@@ -20,7 +20,7 @@ fn main(
     let per_tile = (OUTPUTS + PER_WORKGROUP - 1u) / PER_WORKGROUP;
     let first = index / per_tile * TILE;
     let count = token_count();
-    if (first >= count) {
+    if (first >= count || !is_here(min(first, count - 1u))) {
         return;
     }
     let thread = local.x;

@@ -101,6 +101,33 @@ async def test_inputs_gates_and_views(device: Device, structure: ExpertStructure
     await check(device, structure, list(dict.fromkeys(tunings)))
 
 
+@pytest.mark.parametrize(("first", "count"), [(0, 30), (30, 41), (71, 19)])
+async def test_a_shard_writes_its_rows_only(device: Device, first: int, count: int) -> None:
+    """Shards that end inside an expert; whatever belongs to another stays as it was."""
+    s = replace(plain("Q8_0"), shard=(first, count))
+    rng = np.random.default_rng(5)
+    raw, weight = random_weight(rng, BY_NAME[s.quant], EXPERTS * ROWS, s.columns)
+    size = len(raw) // len(weight)
+    part = raw[first * size : (first + count) * size]
+    arrays = await planes(device, BY_NAME[s.quant], part, count, s.columns)
+    x = rng.standard_normal((TOKENS, s.columns)).astype(np.float32)
+    chosen = np.array([[0, 1, 2], [3, 4, 0], [1, 4, 3], [2, 2, 1]], np.uint32)
+    arrays |= {"x": x, "experts": chosen, "step": step(TOKENS)}
+    rows = chosen[:, :, None] * ROWS + np.arange(ROWS)
+    here = ((rows >= first) & (rows < first + count)).reshape(TOKENS, -1)
+    products = np.einsum("tc,tjrc->tjr", x, weight[rows], dtype=np.float64)
+    expected = np.where(here, products.reshape(TOKENS, -1), MARK)
+    for tuning in (
+        expert.naive(s),
+        expert.default(s, Capabilities(software=True)),
+        expert.default(s, Capabilities()),
+    ):
+        arrays["out"] = np.full((TOKENS, USED * ROWS), MARK)
+        kernel = expert.kernel(s, tuning, device.capabilities)
+        got = (await run(device, kernel, arrays))["out"]
+        assert_close(got, expected, "linear")
+
+
 async def test_candidates_equal_the_reference(device: Device) -> None:
     structure = replace(plain("Q8_0"), gated=True, activation="silu", gate_then_up=True)
     structure = replace(structure, columns=512, x=Span(512))

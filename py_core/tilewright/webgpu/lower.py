@@ -8,7 +8,7 @@ what the tuner found. Knows nothing of sequences or sampling.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import KernelError
@@ -67,6 +67,8 @@ from .structures import (
 
 Choose = Callable[[Any, Any, Capabilities], Any]
 """(kernel module, Structure, capabilities) -> Tuning."""
+
+_EXCEEDS = "{} exceeds one binding and cannot be gated in one dispatch"
 
 
 def default_choice(module: Any, structure: Any, capabilities: Capabilities) -> Any:
@@ -171,10 +173,7 @@ class Lowering:
     def _linear(self, op: Linear) -> list[Call]:
         packed = self._packed(op.weight)
         if op.gated and len(packed.shards) > 1:
-            raise KernelError(
-                f"{op.weight.name} exceeds one binding and cannot be gated in one dispatch: "
-                "lower the unfused graph."
-            )
+            raise KernelError(f"{_EXCEEDS.format(op.weight.name)}: lower the unfused graph.")
         ranges = self._values(
             x=op.x, residual=op.residual, out=op.out, delta=op.delta, out_x=op.out_x
         )
@@ -214,13 +213,20 @@ class Lowering:
 
     def _expert(self, op: ExpertLinear) -> list[Call]:
         packed = self._packed(op.weight)
-        if len(packed.shards) > 1:
-            raise KernelError(f"{op.weight.name} exceeds one binding: experts cannot be split yet.")
+        named = self._values(x=op.x, experts=op.experts, out=op.out) | self._norm_ranges(op.norm)
         structure = expert_structure(op, self.rows[op.out.rows])
-        ranges = self._weight_ranges(packed, 0)
-        ranges |= self._values(x=op.x, experts=op.experts, out=op.out)
-        ranges |= self._norm_ranges(op.norm)
-        return [self._call(expert, structure, ranges)]
+        if len(packed.shards) == 1:
+            return [self._call(expert, structure, named | self._weight_ranges(packed, 0))]
+        if op.gated:
+            raise KernelError(f"{_EXCEEDS.format(op.weight.name)}: lower the unfused graph.")
+        return [
+            self._call(
+                expert,
+                replace(structure, shard=(shard.first_row, shard.rows)),
+                named | self._weight_ranges(packed, number),
+            )
+            for number, shard in enumerate(packed.shards)
+        ]
 
     # -- attention -------------------------------------------------------------------------------
 

@@ -127,13 +127,21 @@ def accepts(op: Op, kv: kv_write.KvKind, capabilities: Capabilities, tokens: int
         )
         return qkv_prepare.supports(qkv_structure(op, layout, tokens), capabilities)
     if isinstance(op, Linear):
-        row = 4 * packing(op.weight.quant).quant_words(op.weight.columns)
-        if op.gated and op.weight.rows * row > capabilities.max_binding:
+        if op.gated and not _fits(op.weight, capabilities):
             return False
         return matvec.supports(linear_structure(op, tokens), capabilities)
     if isinstance(op, ExpertLinear):
+        if op.gated and not _fits(op.weight, capabilities):
+            return False
         return expert.supports(expert_structure(op, tokens), capabilities)
     return True
+
+
+def _fits(weight: Weight, capabilities: Capabilities) -> bool:
+    """Whether a matrix is one shard."""
+    form, columns = packing(weight.quant), weight.columns
+    row = 4 * max(form.quant_words(columns), form.scale_words(columns))
+    return weight.rows * row <= min(capabilities.max_binding, capabilities.max_buffer)
 
 
 def span(value: Value) -> Span:

@@ -17,7 +17,7 @@ from .matvec import LanesTuning, Tuning, candidates, lanes, quad_default
 
 @dataclass(frozen=True)
 class ExpertStructure:
-    """What an ``ExpertLinear`` computes; see ``graph/ops.py``. The weight must be one shard."""
+    """What an ``ExpertLinear`` computes with one shard of its weight; see ``graph/ops.py``."""
 
     quant: str
     experts: int
@@ -46,6 +46,8 @@ class ExpertStructure:
     norm_bias: bool = False
     norm_epsilon: float = 0.0
     norm_offset: float = 0.0
+    shard: tuple[int, int] | None = None
+    """First row and rows of the weight that are bound; None: all. Not where ``gated``."""
 
     @property
     def outputs(self) -> int:
@@ -59,7 +61,7 @@ def supports(structure: ExpertStructure, capabilities: Capabilities) -> bool:
     s = structure
     if s.quant not in BY_NAME or (s.gated and not s.gate_then_up and s.expert_rows % 2):
         return False
-    if s.norm is not None and s.per_expert_input:
+    if (s.norm is not None and s.per_expert_input) or (s.shard is not None and s.gated):
         return False
     storage = sum(b.access != "uniform" for b in _roles(s).bindings)
     return storage <= capabilities.storage_buffers
@@ -111,10 +113,13 @@ def _linear(s: ExpertStructure) -> LinearStructure:
 
 
 def _roles(s: ExpertStructure) -> Roles:
+    first, rows = s.shard or (0, s.experts * s.expert_rows)
     return roles(
         _linear(s),
         "tokens_expert",
         {
+            "SHARD_FIRST": first,
+            "SHARD_ROWS": rows,
             "USED": s.used,
             "EXPERTS": s.experts,
             "EXPERT_ROWS": s.expert_rows,
