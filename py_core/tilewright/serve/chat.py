@@ -228,8 +228,12 @@ class ChatModel:
         return self.prompt_ids(messages, tools=tools, variables=variables)
 
     def stats(self) -> dict[str, Any]:
-        """Return the counters of the engine and of its plans."""
-        return {**asdict(self.engine.stats()), **self.runner.plan_stats()}
+        """Return the counters of the engine and of its plans, and the memory on the device."""
+        return {
+            **asdict(self.engine.stats()),
+            **self.runner.plan_stats(),
+            "device_bytes": self.runner.device.allocated,
+        }
 
     async def close(self) -> None:
         """Free the device's memory."""
