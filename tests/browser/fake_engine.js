@@ -92,7 +92,7 @@ addEventListener("message", async ({ data }) => {
   }
   if (type === "stats") {
     const blocks = { total: 128, held: 12, cached: 40, hits: 3, queries: 9, evictions: 0 };
-    const value = { prompt_tokens: 210, generated_tokens: generated, decode_steps: generated, dispatches_per_token: 74, bytes_per_token: 15.2e6, blocks };
+    const value = { prompt_tokens: 210, generated_tokens: generated, device_bytes: 31.4e6, decode_steps: generated, dispatches_per_token: 74, bytes_per_token: 15.2e6, blocks };
     postMessage({ type: "result", id, value });
   }
   if (type === "selftest") await selftest(data);

@@ -21,7 +21,16 @@ const LABELS: Record<string, string> = {
   bytes_per_token: "Bytes moved per token",
   submits: "Submits",
   device_bytes: "Device memory",
+  total: "KV cache blocks",
+  held: "KV cache blocks held",
+  cached: "KV cache blocks kept for reuse",
+  hits: "Prefix cache hits",
+  queries: "Prefix cache look-ups",
+  evictions: "Prefix cache evictions",
 };
+
+/** Memory comes first: it is what people look for. */
+const FIRST: Record<string, true> = { "Device memory": true };
 
 type Fact = [name: string, value: string];
 
@@ -101,7 +110,7 @@ export class StatsPanel {
     const { state } = this.#session;
     if (state.kind !== "ready") return ["Engine", []];
     const counters = await state.engine.stats().catch(() => ({}));
-    return ["Engine", flatten(counters)];
+    return ["Engine", flatten(counters).sort(([a], [b]) => Number(b in FIRST) - Number(a in FIRST))];
   }
 }
 
