@@ -1,6 +1,6 @@
 // How far two results are apart, but for the words that both left at POISON. Each of GROUPS * 64 threads looks at every
-// so-manieth word and writes, where FLOATS: the largest |a - b|, the largest |a|, and how many words are not finite in
-// one of the two; else: how many words were written and how many differ. No barriers: the host adds up.
+// so-manieth word and writes the largest |a - b|, the largest |a| (both 0 unless FLOATS), how many words are not finite in
+// one of the two (unless FLOATS: how many differ), and how many were written. No barriers: the host adds up.
 // Header: COUNT (words), GROUPS, FLOATS (words are f32; else only bits are compared), POISON.
 fn finite(bits: u32) -> bool {
     return (bits & 0x7f800000u) != 0x7f800000u;
@@ -32,5 +32,5 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
             }
         }
     }
-    out[id.x] = select(vec4f(written, changed, 0.0, 0.0), vec4f(difference, largest, broken, 0.0), FLOATS);
+    out[id.x] = vec4f(difference, largest, select(changed, broken, FLOATS), written);
 }

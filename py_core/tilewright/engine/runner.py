@@ -240,10 +240,26 @@ class ModelRunner:
                 self._step(family),
                 self.choose,
             )
-            self._plans[key] = await record(
-                self.device, f"{family} {name} {list(rows.values())}", lowering.lower(graph)
-            )
+            label = f"{family} {name} {list(rows.values())}"
+            plan = await record(self.device, label, lowering.lower(graph))
+            if lowering.choose is not self.choose:
+                return plan  # ``use`` came in between: good for this step only
+            self._plans[key] = plan
         return self._plans[key]
+
+    def use(self, choose: Choose) -> None:
+        """Take other Tunings from the next step on: recorded plans are dropped.
+
+        May be called between any two steps, those on their way included; results stay the same.
+        """
+        self.choose = choose
+        self._plans.clear()
+        self._rows = None
+
+    @property
+    def state(self) -> ModelState:
+        """Weights, cache and tables, as the tuner reads them."""
+        return self._state
 
     # -- per slot --------------------------------------------------------------------------------
 

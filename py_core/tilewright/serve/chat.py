@@ -15,14 +15,16 @@ from typing import Any, cast
 
 from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
-from ..engine.sampling import SamplingParams
+from ..engine.sampling import Constraint, SamplingParams
 from ..engine.sequence import TokenOutput
+from ..engine.tuning import default_store
 from ..errors import InvalidRequestError, TemplateError
 from ..formats.model_file import ModelFile
 from ..formats.open import open_model
 from ..formats.source import ByteSource
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizer import Tokenizer
+from ..tuning.store import Store
 from ..webgpu.device import Device
 from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.memory import OnProgress
@@ -141,9 +143,10 @@ class ChatModel:
         *,
         options: LoadOptions | None = None,
         device: Device | None = None,
+        tuning: Store | None = None,
         on_progress: OnProgress | None = None,
     ) -> ChatModel:
-        """Open, check and upload a model.
+        """Open, check and upload a model; kernels run as the records in ``tuning`` say.
 
         Raises FormatError, UnsupportedModelError, SourceError, OutOfMemoryError,
         DeviceUnavailableError.
@@ -153,12 +156,15 @@ class ChatModel:
         try:
             tokenizer = load_tokenizer(file)
             template = load_template(file, tokenizer)
+            device = device or await Device.open()
+            records = await (tuning or default_store(device)).load()
             runner = await ModelRunner.load(
-                device or await Device.open(),
+                device,
                 file,
                 context_length=options.context_length,
                 kv=options.kv,
                 max_sequences=options.max_sequences,
+                choose=records.choose,
                 on_progress=on_progress,
             )
         except BaseException:
@@ -196,6 +202,7 @@ class ChatModel:
         stop: Sequence[str] = (),
         tools: Sequence[Mapping[str, Any]] | None = None,
         variables: Mapping[str, Any] | None = None,
+        constraint: Constraint | None = None,
     ) -> AsyncIterator[Delta]:
         """Stream the completion of a prompt, of messages, or of token ids.
 
@@ -205,7 +212,7 @@ class ChatModel:
         sampling = sampling or SamplingParams()
         if not sampling.ignore_eos:
             sampling = replace(sampling, stop_ids=sampling.stop_ids | self.tokenizer.end_ids)
-        generation = self.engine.submit(ids, sampling)
+        generation = self.engine.submit(ids, sampling, constraint=constraint)
         completion = _Completion(self.tokenizer, stop, generation)
         try:
             async for token in generation:

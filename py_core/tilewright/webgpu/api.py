@@ -32,3 +32,8 @@ def wgpu() -> Any:
             "The package 'wgpu' is not installed: run `pip install tilewright[native]`."
         ) from error
     return module
+
+
+def library() -> str:
+    """Return name and version of the GPU library: part of every tuning record's key."""
+    return f"wgpu {wgpu().__version__}"

@@ -11,6 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from ..errors import DeviceLostError, KernelError
 from .api import IN_BROWSER
@@ -113,7 +114,7 @@ class BrowserReplayer:
         self._bridge = bridge
         self._device = device
         self._ring = bridge.ReadRing(device.handle, result_bytes, depth)
-        self._recorded: dict[Plan, Any] = {}
+        self._recorded: WeakKeyDictionary[Plan, Any] = WeakKeyDictionary()
         self.depth = depth
         self.submits = 0
 

@@ -1,0 +1,110 @@
+"""Tunes a loaded model: its steps as workloads, the records kept, the plans swapped at the end.
+
+The bridge between a ``ModelRunner`` and ``tuning/``: what is worth tuning is the decode of one
+token and the prefill of a whole chunk (for an encoder, the embedding of one). Knows no text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import CancelledError, SourceError
+from ..graph.ops import Rows
+from ..tuning.bench import Bench
+from ..tuning.store import FolderStorage, Records, Store
+from ..tuning.tuner import Event, Tuner
+from ..tuning.workload import Workload
+from ..webgpu.api import library
+from ..webgpu.device import Device
+from .runner import Family, ModelRunner
+
+BUDGET = 30.0
+"""Seconds."""
+
+
+def default_store(device: Device) -> Store:
+    """Return the store of this device in the cache folder of the settings."""
+    return Store(FolderStorage(), device.capabilities, library())
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What a tuning run did."""
+
+    records: Records
+    seconds: float
+    """Spent of the budget."""
+    bursts: int
+    """Measurements that were made: 0 where all records were there."""
+
+
+def workloads(runner: ModelRunner) -> list[Workload]:
+    """Return the steps of a model that are worth tuning; each must be released."""
+    one = dict.fromkeys(Rows, 1)
+    families: dict[Family, dict[Rows, int]] = {
+        "decode": one,
+        "prefill": {**one, Rows.TOKENS: runner.prefill_chunk},
+        "embed": {**one, Rows.TOKENS: min(runner.prefill_chunk, 256)},
+    }
+    wanted: tuple[Family, ...] = ("embed",) if runner.encoder else ("decode", "prefill")
+    made: list[Workload] = []
+    try:
+        for family in wanted:
+            made.append(
+                Workload(
+                    family,
+                    runner.device,
+                    runner.graphs[family],
+                    runner.state,
+                    families[family],
+                    runner.context_length,
+                )
+            )
+    except BaseException:
+        for workload in made:
+            workload.release()
+        raise
+    return made
+
+
+async def tune(
+    runner: ModelRunner,
+    records: Records,
+    *,
+    store: Store | None = None,
+    budget: float = BUDGET,
+    share: float = 1.0,
+    idle: Callable[[], bool] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> TuningResult:
+    """Tune what ``records`` do not hold yet, keep them in ``store``, and let ``runner`` use them.
+
+    ``budget``: seconds of measuring; ``share``: of the time while ``idle()``. Raises CancelledError
+    (what was found until then is kept), OutOfMemoryError, DeviceLostError.
+    """
+    bench = await Bench.open(
+        runner.device, budget=budget, share=share, idle=idle, cancelled=cancelled
+    )
+    steps: list[Workload] = []
+    try:
+        steps = workloads(runner)
+        await Tuner(bench, records, on_event).tune(steps)
+    except CancelledError:
+        with contextlib.suppress(SourceError):
+            await _keep(store, records, bench.bursts)
+        raise
+    finally:
+        for step in steps:
+            step.release()
+        bench.release()
+    await _keep(store, records, bench.bursts)
+    runner.use(records.choose)
+    return TuningResult(records, budget - bench.left, bench.bursts)
+
+
+async def _keep(store: Store | None, records: Records, bursts: int) -> None:
+    if store is not None and bursts:
+        await store.save(records)

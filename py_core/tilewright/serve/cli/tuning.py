@@ -1,0 +1,161 @@
+"""``tilewright tune``: times kernels on this device and keeps the fastest correct ones."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...engine.runner import ModelRunner
+from ...engine.tuning import BUDGET, TuningResult, default_store, tune
+from ...errors import InvalidRequestError, SourceError
+from ...formats.open import open_model
+from ...tuning.store import Records
+from ...tuning.tuner import Event
+from ...webgpu.device import Device
+from ...webgpu.profile import copy_bandwidth
+from . import options
+
+
+def add_commands(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("tune", help="time kernels on this device, keep the fastest")
+    options.add_model(parser)
+    add = parser.add_argument
+    add("--budget", type=float, default=BUDGET, metavar="SECONDS", help="of measuring")
+    add("--out", metavar="RECORDS.json", help="write this device's records to a file as well")
+    add(
+        "--import",
+        dest="records",
+        metavar="FILE",
+        help="take over records, such as --out wrote on a device of the same kind, before tuning",
+    )
+    parser.set_defaults(run=_tune)
+
+
+async def _tune(arguments: argparse.Namespace) -> None:
+    from . import print_json
+
+    if not arguments.budget >= 0:
+        raise InvalidRequestError("The budget is a number of seconds, 0 or more.")
+    device = await Device.open()
+    store = default_store(device)
+    records = await store.load()
+    if arguments.records is not None:
+        count = records.load_json(options.read_text(arguments.records))
+        if not count:
+            raise InvalidRequestError(f"{arguments.records} holds no tuning records.")
+        await store.save(records)
+    bandwidth = await copy_bandwidth(device, 32 << 20, 3)
+    file = await open_model(arguments.model)
+    bar = options.ProgressBar(enabled=sys.stderr.isatty() and not arguments.quiet)
+    try:
+        runner = await ModelRunner.load(
+            device,
+            file,
+            context_length=arguments.context,
+            kv=arguments.kv,
+            max_sequences=1,
+            on_progress=bar.show,
+        )
+        bar.close()
+        table = Table(bandwidth)
+        try:
+            result = await tune(
+                runner, records, store=store, budget=arguments.budget, on_event=table.show
+            )
+        finally:
+            await runner.close()
+    finally:
+        file.close()
+    if arguments.out is not None:
+        _write(arguments.out, records)
+    print_json(table.summary(result, device, arguments.model))
+
+
+def _write(path: str, records: Records) -> None:
+    try:
+        Path(path).write_text(records.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise SourceError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+class Table:
+    """A line per kernel on standard error; on a terminal the one being tuned is redrawn."""
+
+    def __init__(self, bandwidth: float) -> None:
+        """``bandwidth``: bytes per second that a copy reads, the ceiling of the column GB/s."""
+        self._bandwidth = bandwidth
+        self._live = sys.stderr.isatty()
+        self._header = False
+        self._events: dict[tuple[str, str], Event] = {}
+
+    def show(self, event: Event) -> None:
+        """Draw one event."""
+        if event.done:
+            self._events[event.workload, event.kernel] = event
+        elif not self._live:
+            return
+        if not self._header:
+            self._header = True
+            print(
+                f"{'step':8} {'kernel':34} {'tried':>8} {'wrong':>5} {'ms':>9} {'GB/s':>7} "
+                f"{'of copy':>7} {'GFLOP/s':>8} {'default':>8} {'naive':>7}  choice",
+                file=sys.stderr,
+            )
+        end = "\n" if event.done else "\r"
+        print(f"{self._line(event)}", end=end, file=sys.stderr, flush=True)
+
+    def _line(self, event: Event) -> str:
+        tried = "known" if event.known else f"{event.tried}/{event.candidates}"
+        return (
+            f"{event.workload:8} {(event.kernel or 'whole step')[:34]:34} {tried:>8} "
+            f"{event.rejected:5} {event.seconds * 1e3:9.3f} {event.bytes_per_s / 1e9:7.2f} "
+            f"{event.bytes_per_s / self._bandwidth:7.1%} {event.flops_per_s / 1e9:8.2f} "
+            f"{_gain(event.default_seconds, event.seconds):>8} "
+            f"{_gain(event.naive_seconds, event.seconds):>7}  {event.tuning}"
+        )
+
+    def summary(self, result: TuningResult, device: Device, name: str) -> dict[str, Any]:
+        """Return everything as JSON."""
+        return {
+            "tuning": name,
+            "where": f"native, {device.name}",
+            "seconds": round(result.seconds, 3),
+            "bursts": result.bursts,
+            "records": len(result.records),
+            "copy_bandwidth_gb_s": round(self._bandwidth / 1e9, 3),
+            "kernels": [_kernel(event) for event in self._events.values() if event.kernel],
+            "steps": {
+                event.workload: {
+                    "seconds": event.seconds,
+                    "default_seconds": event.default_seconds,
+                    "gain": round(event.default_seconds / event.seconds, 3),
+                }
+                for event in self._events.values()
+                if not event.kernel
+            },
+        }
+
+
+def _gain(before: float, after: float) -> str:
+    return f"{before / after:.2f}x" if before and after else ""
+
+
+def _kernel(event: Event) -> dict[str, Any]:
+    return {
+        "step": event.workload,
+        "kernel": event.kernel,
+        "choice": event.tuning,
+        "known": event.known,
+        "tried": event.tried,
+        "candidates": event.candidates,
+        "rejected": event.rejected,
+        "seconds": event.seconds,
+        "default_seconds": event.default_seconds,
+        "naive_seconds": event.naive_seconds,
+        "share": round(event.share, 4),
+        "gb_s": round(event.bytes_per_s / 1e9, 4),
+        "gflop_s": round(event.flops_per_s / 1e9, 4),
+    }

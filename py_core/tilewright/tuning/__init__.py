@@ -1,0 +1,1 @@
+"""Times kernel candidates on the device at hand and keeps the fastest correct one."""

@@ -1,0 +1,128 @@
+"""The search for one kernel: verify, time, halve.
+
+The naive candidate comes first, as the reference. Every other one must compute the same before it
+is timed; what takes twice the best is dropped after a quarter of a burst; then the better half goes
+into the next round with longer bursts, all candidates in turn, until a few are left. Knows a
+measuring bench and a subject; no budget beyond a deadline, no records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import KernelError
+from . import space
+from .bench import Bench, Candidate
+from .workload import Subject
+
+ABORT = 2.0
+"""A candidate that takes this many times the best is dropped."""
+GAIN = 0.97
+"""What replaces the default must take at most this share of its time: less is noise."""
+FINALISTS = 3
+"""Candidates that are left at the end."""
+BURST = 4e-3
+"""Seconds of a burst in the first round, about; it doubles with every round."""
+_MOST = 256
+"""Instances per burst."""
+
+
+@dataclass
+class Outcome:
+    """What a search found."""
+
+    label: str
+    candidates: int
+    """Size of the space."""
+    tried: int = 0
+    """Candidates that were timed."""
+    rejected: list[str] = field(default_factory=list)
+    """Names of those that were wrong or did not compile."""
+    finalists: list[Candidate] = field(default_factory=list)
+    """The best first."""
+    default: Candidate | None = None
+    naive_seconds: float = 0.0
+
+    @property
+    def best(self) -> Candidate:
+        """The choice."""
+        return self.finalists[0]
+
+
+async def search(
+    bench: Bench,
+    subject: Subject,
+    default_seconds: float,
+    until: float,
+    report: Callable[[Outcome], None],
+) -> Outcome:
+    """Search a kernel's space until ``bench.left`` falls to ``until`` seconds.
+
+    ``default_seconds``: of one instance, as a first guess. Naive and default are always timed.
+    """
+    module, structure, capabilities = subject.module, subject.structure, bench.device.capabilities
+    naive = module.naive(structure)
+    default = module.default(structure, capabilities)
+    tunings = space.candidates(module, structure, capabilities)
+    label = module.kernel(structure, default, capabilities).label
+    outcome = Outcome(label, len(tunings))
+    count = min(max(round(BURST / max(default_seconds, 1e-7)), 1), _MOST)
+    expected = await bench.expected(subject, naive)
+    for tuning in tunings:
+        required = tuning in (naive, default)
+        if bench.left <= until and not required:
+            break
+        try:
+            candidate = await bench.candidate(subject, tuning)
+            verdict = await bench.verdict(subject, expected, tuning)
+        except KernelError:
+            outcome.rejected.append(space.name(tuning))
+            continue
+        if not verdict.correct:
+            outcome.rejected.append(space.name(tuning))
+            continue
+        best = min((found.seconds for found in outcome.finalists), default=math.inf)
+        quarter = max(count // 4, 1)
+        outcome.tried += 1
+        if tuning == naive:
+            outcome.naive_seconds = await bench.measure(candidate, quarter)
+        elif await bench.measure(candidate, quarter) <= ABORT * best or tuning == default:
+            await bench.measure(candidate, count)
+        if tuning == default:
+            outcome.default = candidate
+        outcome.finalists.append(candidate)
+        outcome.finalists.sort(key=lambda found: found.seconds)
+        report(outcome)
+    limit = ABORT * outcome.best.seconds
+    outcome.finalists = [found for found in outcome.finalists if found.seconds <= limit]
+    await _halve(bench, outcome, count, until)
+    prefer_default(outcome)
+    return outcome
+
+
+async def _halve(bench: Bench, outcome: Outcome, count: int, until: float) -> None:
+    """Time the survivors again in longer bursts, keeping the better half each round."""
+    while len(outcome.finalists) > 1 and bench.left > until:
+        last = len(outcome.finalists) <= FINALISTS
+        keep = FINALISTS if last else max(FINALISTS, len(outcome.finalists) // 2)
+        count = min(2 * count, _MOST)
+        repeats = 3 if last else 1
+        for _ in range(repeats):
+            for candidate in outcome.finalists:
+                if bench.left <= until:
+                    break
+                await bench.measure(candidate, count)
+        outcome.finalists.sort(key=lambda found: found.seconds)
+        del outcome.finalists[keep:]
+        if last:
+            break
+
+
+def prefer_default(outcome: Outcome) -> None:
+    """Put the default first where nothing is clearly faster."""
+    default = outcome.default
+    if default is None or outcome.best.seconds < GAIN * default.seconds:
+        return
+    outcome.finalists = [default, *(c for c in outcome.finalists if c is not default)]

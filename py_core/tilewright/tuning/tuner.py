@@ -1,0 +1,295 @@
+"""Tunes every kernel of a model's steps: what is searched, in which order, and what is recorded.
+
+Kernels come in the order of their share of a step, each with its part of the budget; a kernel whose
+record is there is left alone. At the end the winners are timed as whole steps against the defaults,
+and runners-up in their place. Knows workloads and records; no sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import settings
+from ..webgpu.kernels.kernel import Cost
+from ..webgpu.plan import Dispatch
+from . import space
+from .bench import Bench, Candidate
+from .search import GAIN, Outcome, search
+from .store import Record, Records
+from .workload import Subject, Workload
+
+FEW_TOKENS = 32
+"""Tokens of the steps that are timed where a chunk of the full capacity is slow."""
+_SLOW = 4e-3
+"""Seconds of a dispatch over ``FEW_TOKENS`` from which on the rest of a chunk is left out."""
+_FINAL_SHARE = 0.2
+"""Of the budget, for whole steps."""
+_SMALL = 0.005
+"""Kernels with a smaller share of a step keep their default without a search."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress: a kernel, or (``kernel`` empty) a whole step."""
+
+    workload: str
+    kernel: str
+    tuning: str
+    """The choice so far."""
+    tried: int
+    candidates: int
+    rejected: int
+    """Wrong ones, and such as did not compile."""
+    seconds: float
+    """Of one dispatch with the choice so far, or of the whole step."""
+    default_seconds: float
+    naive_seconds: float
+    share: float
+    """Of the whole step, with defaults; 0: not measured."""
+    bytes_per_s: float
+    """At least moved with the choice so far, while the step has its full capacity."""
+    flops_per_s: float
+    done: bool
+    known: bool = False
+    """The record was there already: nothing was measured."""
+
+
+class Tuner:
+    """Tunes the steps of one model on one device."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        records: Records,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self._bench = bench
+        self._records = records
+        self._on_event = on_event
+
+    async def tune(self, workloads: Sequence[Workload]) -> None:
+        """Tune every step; ``records`` holds what was found, also when cancelled on the way.
+
+        Raises CancelledError when the bench is stopped.
+        """
+        for number, workload in enumerate(workloads):
+            left = self._bench.left
+            await self._workload(workload, left - left / (len(workloads) - number))
+
+    async def _workload(self, workload: Workload, floor: float) -> None:
+        """Tune one step until ``bench.left`` falls to ``floor``."""
+        missing = [subject for subject in workload.subjects() if not self._known(workload, subject)]
+        if not missing or self._bench.left <= floor:
+            return
+        await workload.fill()
+        times = await self._default_times(workload)
+        whole = sum(times.values())
+        missing.sort(key=lambda subject: -times[subject])
+        end = floor + (self._bench.left - floor) * _FINAL_SHARE
+        outcomes: dict[Subject, Outcome] = {}
+        for number, subject in enumerate(missing):
+            share = times[subject] / whole
+            if share < _SMALL or subject.choices(self._bench.device.capabilities) == 1:
+                self._keep_default(workload, subject, share, times[subject])
+                continue
+            left = self._bench.left - end
+            if left <= 0:
+                break
+            rest = sum(times[s] for s in missing[number:])
+            # at least half a fair piece: small kernels compile as slowly as large ones
+            part = left * max(times[subject] / rest, 0.5 / (len(missing) - number))
+            outcomes[subject] = await self._subject(
+                workload, subject, share, times[subject], self._bench.left - part
+            )
+        await self._whole_step(workload, outcomes, floor)
+
+    async def _default_times(self, workload: Workload) -> dict[Subject, float]:
+        """Return the seconds of all instances of every kernel; shorten steps that are slow."""
+        workload.use(FEW_TOKENS)
+        found: dict[Subject, float] = {}
+        slow = False
+        for subject in workload.subjects():
+            candidate = await self._bench.candidate(subject, self._default(subject))
+            await self._bench.measure(candidate, 1)  # drivers compile at the first dispatch
+            await self._bench.measure(candidate, min(4, subject.instances))
+            found[subject] = candidate.seconds * subject.instances
+            slow = slow or candidate.seconds > _SLOW
+        if not slow:
+            workload.use(workload.capacity)
+        return found
+
+    def _default(self, subject: Subject) -> Any:
+        return subject.module.default(subject.structure, self._bench.device.capabilities)
+
+    # -- one kernel ------------------------------------------------------------------------------
+
+    def _known(self, workload: Workload, subject: Subject) -> bool:
+        """Report a kernel whose record is there."""
+        capabilities = self._bench.device.capabilities
+        record = self._records.find(subject.module, subject.structure, capabilities)
+        if record is None:
+            return False
+        self._tell_record(workload, subject, record, 0.0, known=True)
+        return True
+
+    async def _subject(
+        self, workload: Workload, subject: Subject, share: float, seconds: float, until: float
+    ) -> Outcome:
+        def report(outcome: Outcome) -> None:
+            record = self._record(subject, outcome)
+            self._tell_record(workload, subject, record, share, outcome=outcome, done=False)
+
+        each = seconds / subject.instances
+        outcome = await search(self._bench, subject, each, until, report)
+        record = self._record(subject, outcome)
+        self._records.put(record)
+        self._tell_record(workload, subject, record, share, outcome=outcome)
+        return outcome
+
+    def _record(self, subject: Subject, outcome: Outcome) -> Record:
+        capabilities = self._bench.device.capabilities
+        default = outcome.default
+        return Record(
+            key=self._records.key(subject.module, subject.structure, capabilities),
+            module=space.module_name(subject.module),
+            label=outcome.label,
+            tuning=space.name(outcome.best.tuning),
+            seconds=outcome.best.seconds,
+            default_seconds=outcome.best.seconds if default is None else default.seconds,
+            naive_seconds=outcome.naive_seconds,
+            tried=outcome.tried,
+            candidates=outcome.candidates,
+            adapter=capabilities.key,
+        )
+
+    def _keep_default(
+        self, workload: Workload, subject: Subject, share: float, seconds: float
+    ) -> None:
+        """Record the default of a kernel that is not worth a search."""
+        default = self._default(subject)
+        kernel = subject.module.kernel(subject.structure, default, self._bench.device.capabilities)
+        each = seconds / subject.instances
+        candidate = Candidate(default, (), 1, each)
+        outcome = Outcome(kernel.label, subject.choices(self._bench.device.capabilities))
+        outcome.finalists, outcome.default = [candidate], candidate
+        record = self._record(subject, outcome)
+        self._records.put(record)
+        self._tell_record(workload, subject, record, share)
+
+    # -- whole steps -----------------------------------------------------------------------------
+
+    async def _whole_step(
+        self, workload: Workload, outcomes: dict[Subject, Outcome], floor: float
+    ) -> None:
+        """Time whole steps with the winners, then with each close runner-up in its place."""
+        bench = self._bench
+        chosen = {subject: outcome.best for subject, outcome in outcomes.items()}
+        if all(outcome.best is outcome.default for outcome in outcomes.values()):
+            return
+        tuned = await self._step(workload, {s: c.tuning for s, c in chosen.items()})
+        plain = await self._step(workload, {s: self._default(s) for s in chosen})
+        pairs = [(await bench.time(tuned), await bench.time(plain)) for _ in range(2)]
+        seconds, default_seconds = min(p[0] for p in pairs), min(p[1] for p in pairs)
+        for subject, outcome in outcomes.items():
+            for candidate in outcome.finalists[1:]:
+                if candidate.seconds > 1.05 * outcome.best.seconds:
+                    continue
+                if bench.left - floor < 5 * seconds:
+                    break
+                tunings = {s: c.tuning for s, c in chosen.items()}
+                other = await self._step(workload, {**tunings, subject: candidate.tuning})
+                pairs = [(await bench.time(other), await bench.time(tuned)) for _ in range(2)]
+                took, seconds = min(p[0] for p in pairs), min(seconds, *(p[1] for p in pairs))
+                if took < GAIN * seconds:
+                    chosen[subject], tuned, seconds = candidate, other, took
+        if seconds > default_seconds / GAIN:
+            # Each won alone; where they lose together, the defaults stay.
+            defaults = {s: o.default for s, o in outcomes.items() if o.default is not None}
+            chosen.update(defaults)
+            seconds = default_seconds
+        for subject, candidate in chosen.items():
+            record = self._record(subject, outcomes[subject])
+            name = space.name(candidate.tuning)
+            self._records.put(replace(record, tuning=name, seconds=candidate.seconds))
+        rates = _rates(workload.cost(), seconds, workload)
+        self._tell(
+            Event(
+                workload=workload.name,
+                kernel="",
+                tuning="",
+                tried=0,
+                candidates=0,
+                rejected=0,
+                seconds=seconds,
+                default_seconds=default_seconds,
+                naive_seconds=0.0,
+                share=1.0,
+                bytes_per_s=rates[0],
+                flops_per_s=rates[1],
+                done=True,
+            )
+        )
+
+    async def _step(self, workload: Workload, tunings: dict[Subject, Any]) -> tuple[Dispatch, ...]:
+        """Record a whole step with these Tunings and those in the records."""
+        chosen = {(s.module, s.structure): tuning for s, tuning in tunings.items()}
+
+        def choose(module: Any, structure: Any, capabilities: Any) -> Any:
+            found = chosen.get((module, structure))
+            if found is None:
+                found = self._records.choice(module, structure, capabilities)
+            return module.default(structure, capabilities) if found is None else found
+
+        return await self._bench.record(f"tuning {workload.name}", workload.calls(choose))
+
+    # -- progress --------------------------------------------------------------------------------
+
+    def _tell_record(
+        self,
+        workload: Workload,
+        subject: Subject,
+        record: Record,
+        share: float,
+        *,
+        outcome: Outcome | None = None,
+        done: bool = True,
+        known: bool = False,
+    ) -> None:
+        rates = _rates(subject.cost(self._default(subject)), record.seconds, workload)
+        self._tell(
+            Event(
+                workload=workload.name,
+                kernel=record.label,
+                tuning=record.tuning,
+                tried=record.tried,
+                candidates=record.candidates,
+                rejected=0 if outcome is None else len(outcome.rejected),
+                seconds=record.seconds,
+                default_seconds=record.default_seconds,
+                naive_seconds=record.naive_seconds,
+                share=share,
+                bytes_per_s=rates[0],
+                flops_per_s=rates[1],
+                done=done,
+                known=known,
+            )
+        )
+
+    def _tell(self, event: Event) -> None:
+        if event.done and settings.current().debug >= 3:
+            print(
+                f"tuning: {event.workload} {event.kernel or 'whole step'}: {event.tuning} "
+                f"{event.seconds * 1e3:.3f} ms, default {event.default_seconds * 1e3:.3f} ms"
+            )
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def _rates(cost: Cost, seconds: float, workload: Workload) -> tuple[float, float]:
+    """Return bytes and FLOPs per second; products are in proportion to the tokens in use."""
+    if seconds <= 0:
+        return 0.0, 0.0
+    part = workload.used / workload.capacity
+    return cost.nbytes / seconds, cost.flops * part / seconds
