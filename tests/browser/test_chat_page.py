@@ -439,6 +439,47 @@ async def test_a_file_can_be_dropped_anywhere(chat: OpenPage) -> None:
     await expect(page.locator("#picker-error")).to_contain_text("cat.jpg is not a model file")
 
 
+LONG = (
+    MARKDOWN
+    + """
+Some <b>raw</b> text
+<div>
+
+1. one
+
+   inner paragraph
+2. two
+
+        indented code
+
+Setext
+======
+
+- [x] done
+- [ ] open
+
+[ref]: https://example.org/
+
+***
+
+~~~js
+const open = 1; // never closed
+"""
+    + MARKDOWN
+)
+
+
+async def test_streamed_markdown_is_the_same_as_whole_markdown(chat: OpenPage) -> None:
+    page = await chat({"answers": {"long": LONG}})
+    await say(page, "long")
+    streamed = await page.locator(".assistant .markdown").inner_html()
+    await page.reload()
+    await page.wait_for_selector("html[data-model=ready]", state="attached")
+    assert await page.locator(".assistant .markdown").inner_html() == streamed
+    assert streamed.count("<figure") == 3
+    assert "&lt;b&gt;raw" in streamed
+
+
 async def test_reasoning_is_folded(chat: OpenPage) -> None:
     page = await chat({"answers": {"think": "<think>\nlet me see\n</think>\n\nThe answer."}})
     await say(page, "think")

@@ -13,10 +13,10 @@ import { append, copyText, h, icon } from "./dom.ts";
 const MAX_DEPTH = 16;
 const SAFE_SCHEMES = new Set(["http:", "https:", "mailto:"]);
 
-/** Split Markdown into its top blocks. Falls back to one paragraph of plain text. */
+/** Split Markdown into its top blocks, space between them included. Falls back to plain text. */
 export function blocks(text: string): Token[] {
   try {
-    return new Lexer({ gfm: true, breaks: true }).lex(text).filter(({ type }) => type !== "space");
+    return new Lexer({ gfm: true, breaks: true }).lex(text);
   } catch {
     return [{ type: "paragraph", raw: text, text, tokens: [{ type: "text", raw: text, text }] }];
   }
@@ -32,21 +32,54 @@ export function safeHref(href: string): string | null {
   }
 }
 
+/** Blocks at the end that further text may still change; those before them are settled. */
+const UNSETTLED = 2;
+
 /**
- * Shows Markdown that grows: blocks that did not change since the last call keep their elements,
- * so a long answer costs no more per frame than its last block.
+ * Shows Markdown that grows. Settled blocks are neither read nor built again, so a long answer costs
+ * no more per frame than its last blocks.
  */
 export class MarkdownView {
   readonly element = h("div", { class: "markdown" });
+  /** The text of the settled blocks, and how many elements they have. */
+  #settled = "";
+  #elements = 0;
+  /** The source of the elements after the settled ones. */
   #shown: string[] = [];
 
   update(text: string): void {
-    const wanted = blocks(text);
+    const clean = text.replaceAll("\r\n", "\n");
+    if (!clean.startsWith(this.#settled)) {
+      this.#settled = "";
+      this.#elements = 0;
+      this.#shown = [];
+    }
+    const tokens = blocks(clean.slice(this.#settled.length));
+    const wanted = tokens.filter(({ type }) => type !== "space");
     let same = 0;
     while (same < wanted.length && this.#shown[same] === wanted[same]!.raw) same++;
-    while (this.element.childNodes.length > same) this.element.lastChild!.remove();
-    for (const token of wanted.slice(same)) this.element.append(block(token as MarkedToken, 0));
+    while (this.element.childNodes.length > this.#elements + same) this.element.lastChild!.remove();
+    for (const token of wanted.slice(same)) {
+      const node = block(token as MarkedToken, 0);
+      // One element per block, so that they can be counted.
+      this.element.append(node instanceof Element ? node : h("p", {}, node));
+    }
     this.#shown = wanted.map(({ raw }) => raw);
+    this.#settle(clean, tokens, wanted.length - UNSETTLED);
+  }
+
+  #settle(text: string, tokens: Token[], count: number): void {
+    if (count <= 0) return;
+    let left = count;
+    let settled = this.#settled;
+    for (const { type, raw } of tokens) {
+      if (type !== "space" && left-- === 0) break;
+      settled += raw;
+    }
+    if (!text.startsWith(settled)) return; // the lexer has changed the text: read it again next time
+    this.#settled = settled;
+    this.#elements += count;
+    this.#shown.splice(0, count);
   }
 }
 
@@ -74,6 +107,7 @@ function block(token: MarkedToken, depth: number): Node {
     case "hr":
       return h("hr");
     case "space":
+    case "def":
       return text("");
     case "text":
       return "tokens" in token && token.tokens

@@ -62,8 +62,8 @@ export class Transcript {
   /** Show a message as it is now. */
   refresh(message: Message, { running, waiting, details }: Shown): void {
     const isRunning = running(message);
+    // What grows is followed by the ResizeObserver, when the layout is known anyway.
     this.#views.get(message.id)?.update({ running: isRunning, details, ...(waiting ? { waiting } : {}) });
-    this.#keepEnd();
   }
 
   /** Show all messages anew, as after a change of settings. */
