@@ -1,6 +1,6 @@
-// From products to the output: bias, activation or gate, scale, residual, soft cap, in this order.
-// Header: GATED, UP_ROWS (weight rows from a gate row to its up row), SCALE, SOFTCAP; roles: bias*,
-// lib/activation, lib/residual*.
+// From products to the output: bias, activation or gate, scale, row gate, residual, soft cap, in this
+// order. Header: GATED, UP_ROWS (weight rows from a gate row to its up row), SCALE, SOFTCAP; roles: bias*,
+// row_gate*, lib/activation, lib/residual*.
 const PARTS: u32 = select(1u, 2u, GATED);
 alias Element = f32;
 
@@ -14,7 +14,7 @@ fn store(t: u32, n: u32, product: f32, up: f32) {
     if (GATED) {
         y *= up + bias_of(row + UP_ROWS);
     }
-    y = y * SCALE + residual_at(t, n);
+    y = y * SCALE * row_factor(t) + residual_at(t, n);
     if (SOFTCAP > 0.0) {
         y = SOFTCAP * tanh_safe(y / max(SOFTCAP, 1e-30));
     }

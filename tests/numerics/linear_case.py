@@ -90,8 +90,13 @@ async def linear_case(device: Device, s: LinearStructure, count: int, seed: int 
         whole = rng.standard_normal((s.tokens, s.residual.stride)).astype(np.float32)
         arrays["residual"] = whole
         residual = whole[:count, s.residual.start : s.residual.start + s.outputs]
+    gate = None
+    if s.row_gate is not None:
+        whole = rng.standard_normal((s.tokens, s.row_gate.stride)).astype(np.float32)
+        arrays["row_gate"] = whole
+        gate = whole[:count, s.row_gate.start]
     epilogue = Epilogue(
-        bias if s.bias else None, s.activation, s.gated, s.scale, residual, s.softcap
+        bias if s.bias else None, s.activation, s.gated, s.scale, gate, residual, s.softcap
     )
     written = _places(s.tokens, count, s.out, s.outputs)
     kept = None if s.out_x is None else _places(s.tokens, count, s.out_x, s.columns)

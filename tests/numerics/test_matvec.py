@@ -34,6 +34,7 @@ async def test_every_format(device: Device, name: str) -> None:
 EPILOGUES = [
     replace(plain("Q8_0", 24), bias=True, activation="silu", gated=True),
     replace(plain("Q8_0", 21, 5), bias=True, residual=Span(40, 7), scale=0.22),
+    replace(plain("Q8_0", 21, 5), row_gate=Span(9, 8), scale=0.5, residual=Span(21)),
     replace(plain("Q4_K", 26, 3), activation="gelu", gated=True, residual=Span(13), scale=2.5),
     replace(plain("F16", 19, 6, 41), activation="gelu_erf", bias=True, tokens_from="outputs"),
     replace(plain("Q4_0", 33, 2), softcap=1.5, activation="tanh", tokens_from="sequences"),

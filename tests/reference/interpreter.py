@@ -181,6 +181,8 @@ class Interpreter:
         if op.bias is not None:
             y = y + self._vector(op.bias)
         y = _activated(y, op.activation, op.gated) * op.scale
+        if op.row_gate is not None:
+            y = y * ACTIVATIONS["sigmoid"](self._get(op.row_gate))
         if op.residual is not None:
             y = y + self._get(op.residual)
         if op.softcap:

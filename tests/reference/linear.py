@@ -86,6 +86,7 @@ class Epilogue:
     activation: str | None = None
     gated: bool = False
     scale: float = 1.0
+    row_gate: Floats | None = None
     residual: Floats | None = None
     softcap: float = 0.0
 
@@ -109,6 +110,8 @@ def linear(x: NDArray[np.floating], weight: Floats, epilogue: Epilogue) -> NDArr
     half = y.shape[1] // 2 if epilogue.gated else y.shape[1]
     gate = ACTIVATIONS[epilogue.activation](y[:, :half])
     y = (gate * y[:, half:] if epilogue.gated else gate) * epilogue.scale
+    if epilogue.row_gate is not None:
+        y = y * ACTIVATIONS["sigmoid"](epilogue.row_gate.astype(np.float64))[:, None]
     if epilogue.residual is not None:
         y = y + epilogue.residual
     return epilogue.softcap * np.tanh(y / epilogue.softcap) if epilogue.softcap else y

@@ -1,9 +1,9 @@
 """Fusion: the plain graph of an architecture file -> fewer ops that compute the same.
 
 Each pass is a pattern on neighbouring ops, switched by a flag of ``FusionPlan`` because the tuner
-chooses among plans. No pass changes results beyond rounding. With all of them a pre-norm dense
-decoder layer is six ops: norm+QKV, QkvPrepare, Attention, output+residual, norm+gate+up+activation,
-down+residual. Knows ops only: nothing of devices or of architectures; which fused ops a lowering
+chooses among plans. No pass changes results beyond rounding. With all of them a dense decoder layer
+is six ops: norm+QKV, QkvPrepare, Attention, output+residual, norm+gate+up+activation,
+down+residual; where norms follow, the residual sums are in the prologues instead. Knows ops only: nothing of devices or of architectures; which fused ops a lowering
 can execute (sizes, limits of the device) it says itself, by ``accept``.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .fuse_attention import prepare, stack_qkv
+from .fuse_experts import experts, gate_rows, stack_router
 from .ops import (
     Activate,
     Add,
@@ -26,11 +27,10 @@ from .ops import (
     Op,
     Route,
     Value,
-    Weight,
 )
 from .outputs import take_no_outputs, take_outputs_early
 from .rewrite import Rewriter
-from .stacking import is_plain, names_of, stack, stackable, stacked
+from .stacking import is_plain, stack, stackable, stacked
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class FusionPlan:
     """Which fusions to make."""
 
     stack: bool = True
-    """Weights of q, k, v in one Linear, and those of gate and up."""
+    """Weights of q, k, v in one Linear, those of gate and up, those of router and row gate."""
     activation: bool = True
-    """Activation and gate into the Linear (gate and up only with ``stack``)."""
+    """Activation, gate and row gate into the Linear (gate and up only with ``stack``)."""
     experts: bool = True
     """Gate, up and activation of experts into one ExpertLinear."""
     residual: bool = True
@@ -73,7 +73,9 @@ def fuse(
         (plan.stack and plan.activation, _gate_and_up),
         (plan.stack, _stack_gate_and_up),
         (plan.activation, _activation),
-        (plan.experts, _experts),
+        (plan.stack, stack_router),
+        (plan.activation, gate_rows),
+        (plan.experts, experts),
         (plan.residual, _residual),
         (plan.norm, _norm),
         (plan.norm and plan.post_norm, _post_norm),
@@ -159,43 +161,6 @@ def _activation(graph: Rewriter) -> tuple[Op, ...]:
                 replaced[id(linear)] = None
                 replaced[id(op)] = new
     return graph.apply(replaced)
-
-
-def _experts(graph: Rewriter) -> tuple[Op, ...]:
-    replaced: dict[int, Op | None] = {}
-    for op in graph.ops:
-        if not isinstance(op, Activate):
-            continue
-        gate, up = graph.maker(op.x, ExpertLinear), graph.maker(op.up, ExpertLinear)
-        if gate is None or gate.activation or gate.gated or not graph.only_for(gate.out, op):
-            continue
-        new = replace(gate, out=op.out, activation=op.activation)
-        if op.up is not None:
-            if up is None or not _expert_pair(gate, up) or not graph.only_for(up.out, op):
-                continue
-            weight = Weight(
-                names_of((gate.weight, up.weight)),
-                gate.weight.rows + up.weight.rows,
-                gate.weight.columns,
-                gate.weight.quant,
-            )
-            new = replace(new, weight=weight, gated=True, gate_then_up=True)
-        if graph.accept(new):
-            replaced[id(gate)] = None
-            if up is not None:
-                replaced[id(up)] = None
-            replaced[id(op)] = new
-    return graph.apply(replaced)
-
-
-def _expert_pair(gate: ExpertLinear, up: ExpertLinear) -> bool:
-    return (
-        gate is not up
-        and not up.activation
-        and not up.gated
-        and (up.x, up.experts, up.expert_rows) == (gate.x, gate.experts, gate.expert_rows)
-        and up.weight.quant == gate.weight.quant
-    )
 
 
 def _residual(graph: Rewriter) -> tuple[Op, ...]:

@@ -193,6 +193,8 @@ class Linear(Op):
     """Epilogue: added last."""
     softcap: float = 0.0
     """Epilogue: cap * tanh(y / cap) where cap > 0."""
+    row_gate: Value | None = None
+    """Epilogue: f32[T, 1], a factor sigmoid(row_gate[t]) on the row before the residual."""
     delta: Value | None = None
     """Prologue, before ``norm``: x + post_norm(delta) takes the place of x."""
     post_norm: NormSpec | None = None

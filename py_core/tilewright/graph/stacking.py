@@ -38,9 +38,11 @@ def is_plain(linear: Linear) -> bool:
     """Whether nothing has been folded into the Linear yet."""
     return (
         linear.norm is None
+        and linear.delta is None
         and linear.activation is None
         and not linear.gated
         and linear.residual is None
+        and linear.row_gate is None
         and linear.scale == 1.0
         and linear.softcap == 0.0
     )

@@ -174,9 +174,8 @@ class Lowering:
         packed = self._packed(op.weight)
         if op.gated and len(packed.shards) > 1:
             raise KernelError(f"{_EXCEEDS.format(op.weight.name)}: lower the unfused graph.")
-        ranges = self._values(
-            x=op.x, residual=op.residual, out=op.out, delta=op.delta, out_x=op.out_x
-        )
+        ranges = self._values(x=op.x, delta=op.delta, row_gate=op.row_gate, residual=op.residual)
+        ranges |= self._values(out=op.out, out_x=op.out_x)
         ranges |= self._norm_ranges(op.norm)
         if op.post_norm is not None and op.post_norm.weight is not None:
             ranges["post_weight"] = self._vector(op.post_norm.weight)

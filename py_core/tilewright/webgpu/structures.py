@@ -78,6 +78,7 @@ def linear_structure(
         scale=op.scale,
         residual=residual,
         softcap=op.softcap,
+        row_gate=None if op.row_gate is None else span(op.row_gate),
         tokens_from=ROWS_FROM[op.out.rows],
         delta=None if op.delta is None else span(op.delta),
         post_epsilon=0.0 if op.post_norm is None else op.post_norm.epsilon,

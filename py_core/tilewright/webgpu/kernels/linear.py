@@ -45,6 +45,8 @@ class LinearStructure:
     scale: float = 1.0
     residual: Span | None = None
     softcap: float = 0.0
+    row_gate: Span | None = None
+    """Where a factor's logit lies, one per row; applied before the residual."""
     tokens_from: str = "tokens"
     norm_weight: bool = True
     norm_offset: float = 0.0
@@ -156,6 +158,7 @@ def roles(
         "linear/x_vec4.wgsl" if vector else "linear/x_scalar.wgsl",
         "lib/activation.wgsl",
         "linear/bias.wgsl" if s.bias else "linear/bias_none.wgsl",
+        "linear/row_gate.wgsl" if s.row_gate else "linear/row_gate_none.wgsl",
         "lib/residual.wgsl" if s.residual else "lib/residual_none.wgsl",
         "linear/epilogue.wgsl",
     ]
@@ -186,6 +189,9 @@ def roles(
         files += ["linear/sum.wgsl", f"linear/delta_{'vec4' if vector else 'scalar'}.wgsl"]
         bindings.append(Binding("delta", "array<vec4f>" if vector else "array<f32>"))
         bindings.append(header.read("post_weight"))
+    if s.row_gate is not None:
+        constants |= header.span("ROW_GATE", s.row_gate)
+        bindings.append(header.read("row_gate"))
     if s.residual is not None:
         constants["RESIDUAL_STRIDE"] = s.residual.stride
         constants["RESIDUAL_START"] = s.residual.start
