@@ -1,4 +1,4 @@
-"""The tuner on a real device: wrong and slow candidates lose, records last, swaps change nothing."""
+"""The tuner on a device: wrong and slow candidates lose, records last, swaps change nothing."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ async def test_wrong_and_slow_candidates_are_rejected(
     names = [space.name(tuning) for tuning in odd]
     assert set(found.rejected) == set(names[:3]), "wrong or broken candidates were timed"
     assert found.tried == found.candidates - 3
-    assert seen == sorted(seen) and seen[-1] == found.tried
+    assert seen == sorted(seen)
+    assert seen[-1] == found.tried
     assert SlowTuning() not in [candidate.tuning for candidate in found.finalists]
     assert isinstance(found.best.tuning, matvec.DirectTuning | matvec.QuadTuning)
     assert found.best.tuning not in odd
@@ -153,7 +154,8 @@ async def test_tuning_keeps_ids_and_is_not_repeated(
         buffers = device.allocated
         first = await tune(runner, await store.load(), store=store, on_event=events.append)
         assert device.allocated == buffers >= allocated, "tuning left buffers behind"
-        assert first.bursts > 0 and runner.choose == first.records.choose
+        assert first.bursts > 0
+        assert runner.choose == first.records.choose
         assert await generate(engine) == before
         assert await generate(engine, temperature=0.9, seed=5) == drawn
         await engine.close()
@@ -167,7 +169,8 @@ async def test_tuning_keeps_ids_and_is_not_repeated(
     async with runner_of(device) as runner:
         again = await tune(runner, await store.load(), store=store, on_event=events.append)
         assert again.bursts == 0, "records were there, and yet something was measured"
-        assert events and all(event.known for event in events)
+        assert events
+        assert all(event.known for event in events)
         other = Store(FolderStorage(tmp_path), device.capabilities, "another browser")
         assert len(await other.load()) == 0
 
@@ -279,9 +282,13 @@ def test_the_command_writes_finds_and_imports_records(
         assert run_cli() == 0
         second, known = capsys.readouterr()
     made = json.loads(first)
-    assert made["bursts"] > 0 and made["records"] == len(json.loads(out.read_text())["records"])
-    assert "decode" in table and "prefill" in table and "naive" in table
-    assert json.loads(second)["bursts"] == 0 and "known" in known
+    assert made["bursts"] > 0
+    assert made["records"] == len(json.loads(out.read_text())["records"])
+    assert "decode" in table
+    assert "prefill" in table
+    assert "naive" in table
+    assert json.loads(second)["bursts"] == 0
+    assert "known" in known
     with settings.scope(cache=str(tmp_path / "two")):
         assert run_cli("--import", str(out)) == 0
         assert json.loads(capsys.readouterr().out)["bursts"] == 0

@@ -179,4 +179,6 @@ def test_choices_are_printed_at_debug_3(capsys: pytest.CaptureFixture[str]) -> N
         Records(ENVIRONMENT, [record()]).choose(matvec, SHAPE, HERE)
         Records(ENVIRONMENT).choose(matvec, SHAPE, HERE)
     printed = capsys.readouterr().out
-    assert "QuadTuning(workgroup=8" in printed and "(tuned)" in printed and "(default)" in printed
+    assert "QuadTuning(workgroup=8" in printed
+    assert "(tuned)" in printed
+    assert "(default)" in printed
