@@ -31,22 +31,22 @@ def accepts(schema: Any, text: str, vocabulary: TokenVocabulary) -> bool:
 
 
 def test_random_schemas_are_always_met(small_vocabulary: TokenVocabulary) -> None:
-    refused = 0
+    refused: dict[int, str] = {}
     for seed in range(SCHEMAS):
         schema = Maker(seed).document()
         jsonschema.Draft202012Validator.check_schema(schema)
         try:
             grammar = compiled(schema, small_vocabulary)
         except InvalidRequestError as error:
-            assert "Nothing can satisfy" in error.message, (seed, error.message)
-            refused += 1
+            refused[seed] = error.message
             continue
         validator = jsonschema.Draft202012Validator(schema)
         for number in range(1 + seed % 2):
             text, ended = sample(grammar, small_vocabulary, 7 * seed + number, 400)
             assert ended, (seed, text)
             validator.validate(json.loads(text))
-    assert refused < SCHEMAS // 50
+    assert len(refused) < SCHEMAS // 50
+    assert all(reason.startswith("Nothing can satisfy") for reason in refused.values()), refused
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,12 @@ def test_random_schemas_are_always_met(small_vocabulary: TokenVocabulary) -> Non
         ({"type": "integer", "exclusiveMaximum": -5}, ["-6", "-1000"], ["-5", "5", "-0"]),
         ({"type": "number", "minimum": 0.5, "exclusiveMaximum": 2}, ["0.5", "0.75", "1", "1.99"],
          ["0.49", "2", "2.0", "0", "-1"]),
-        ({"type": "number", "exclusiveMinimum": -1.25, "maximum": -1.2}, ["-1.2", "-1.24", "-1.249"],
+        ({"type": "number", "exclusiveMinimum": -1.25, "maximum": -1.2},
+         ["-1.2", "-1.24", "-1.249"],
          ["-1.25", "-1.250", "-1.19", "-1.3", "1.2"]),
         ({"type": "integer", "multipleOf": 7}, ["0", "7", "-14", "700"], ["1", "8", "-15"]),
-        ({"type": "string", "minLength": 2, "maxLength": 3}, ['"ab"', '"a\\n"', '"日本語"', '"\\u00e9x"'],
+        ({"type": "string", "minLength": 2, "maxLength": 3},
+         ['"ab"', '"a\\n"', '"日本語"', '"\\u00e9x"'],
          ['"a"', '"abcd"', '"a\n"']),
         ({"type": "string", "pattern": "^a+$", "maxLength": 3}, ['"a"', '"aaa"'], ['""', '"aaaa"']),
         ({"type": "string", "format": "date"}, ['"2024-02-28"', '"1999-12-31"'],
@@ -68,7 +70,8 @@ def test_random_schemas_are_always_met(small_vocabulary: TokenVocabulary) -> Non
         ({"type": "object", "properties": {"a": {"const": 1}, "b": {"type": "null"}},
           "required": ["b"]}, ['{"a": 1, "b": null}', '{"b": null}'], ['{"a": 1}', "{}"]),
         ({"type": "object", "properties": {"a": {"type": "null"}}, "additionalProperties": {
-          "type": "integer"}}, ['{"a": null, "b": 1}', '{"ab": 1}', "{}"], ['{"a": 1}', '{"b": null}']),
+          "type": "integer"}}, ['{"a": null, "b": 1}', '{"ab": 1}', "{}"],
+          ['{"a": 1}', '{"b": null}']),
         ({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "minItems": 1},
          ["[1]", "[2, 1]"], ["[]", "[1, 1]"]),
         ({"enum": [1, "a", 2.5], "type": ["integer", "string"]}, ["1", '"a"'], ["2.5"]),
@@ -121,7 +124,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
         "too many",
     ),
     "cyclic allOf": (
-        {"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}},
+        {"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}},
          "$ref": "#/$defs/a"},
         "circle",
     ),

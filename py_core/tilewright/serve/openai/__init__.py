@@ -1,0 +1,1 @@
+"""The OpenAI API over a loaded model: shapes, validation, answers; natively and in the page."""
