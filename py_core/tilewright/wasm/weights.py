@@ -17,7 +17,7 @@ from ..formats.model_file import ModelFile, TensorInfo
 from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
 from .assembler import Memory, Module
 from .kernels.floats import float_bytes
-from .kernels.packing import LANES, packing
+from .kernels.packing import PAIR, packing
 from .kernels.repack import SCRATCH_BYTES, add_repack, add_repack_floats
 from .native import NativeMemory
 
@@ -90,9 +90,9 @@ def plan_weights(layout: Layout, graphs: Iterable[Graph], file: ModelFile) -> We
     )
     for graph in graphs:
         for op in graph.ops:
-            if isinstance(op, ExpertLinear) and op.expert_rows % LANES:
+            if isinstance(op, ExpertLinear) and op.expert_rows % PAIR:
                 raise UnsupportedModelError(
-                    f"The WebAssembly backend needs experts of a multiple of {LANES} rows, "
+                    f"The WebAssembly backend needs experts of a multiple of {PAIR} rows, "
                     f"{op.weight.name} has {op.expert_rows}: use the WebGPU backend."
                 )
     widest = max(

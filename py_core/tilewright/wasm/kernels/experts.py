@@ -112,7 +112,8 @@ def add_embed(module: Module, name: str, form: Packing) -> Function:
         with f.if_(i32.ge_u(row, most)):
             row.set(0)
         lane = f.let((row & 3) << 2)
-        cell = f.let(table + (row >> 2) * cells * form.cell_bytes + lane)
+        pair = table + (row >> 3) * cells * (2 * form.cell_bytes)
+        cell = f.let(pair + ((row >> 2) & 1) * form.cell_bytes + lane)
         target = f.let(out)
         with f.range(cells):
             with f.range(CELL_COLUMNS) as column:
@@ -129,7 +130,7 @@ def add_embed(module: Module, name: str, form: Packing) -> Function:
                 if form.offset:
                     value = value + f32.load(cell + part, offset=form.offsets_at)
                 f.do(f32.store(target + (column << 2), value * scale))
-            cell.set(cell + form.cell_bytes)
+            cell.set(cell + 2 * form.cell_bytes)
             target.set(target + 4 * CELL_COLUMNS)
         out.set(out + stride)
     return f

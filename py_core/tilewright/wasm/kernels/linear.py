@@ -54,7 +54,7 @@ def default(structure: Structure, *, many: bool, relaxed: bool) -> Tuning:
     """Return a good guess without measuring; ``many``: for a prompt rather than one token."""
     signed = structure.packing.quants == "byte"
     method: Method = "relaxed16" if relaxed and not signed else "dot16"
-    return Tuning(method, 8, (2 if signed else 4) if many else 1)
+    return Tuning(method, 8, 2 if many else 1)
 
 
 def space(structure: Structure, *, many: bool, relaxed: bool) -> list[Tuning]:
@@ -72,7 +72,7 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
     f = module.function(name, ["i32"] * 8)
     weights, cells, rows, x, x_row, tokens, out, stride = f.parameters
     form = structure.packing
-    strip = f.let(cells * form.cell_bytes)
+    pair = f.let(cells * (2 * form.cell_bytes))
     row = f.local("i32")
     # The widest strips first, then those of four rows.
     for high in dict.fromkeys((tuning.rows // LANES, 1)):
@@ -80,7 +80,7 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
             token = f.let(i32.const(0))
             for wide in dict.fromkeys((tuning.tokens, 1)):
                 with f.while_(lambda wide=wide, token=token: token + (wide - 1) < tokens):  # type: ignore[misc]
-                    w = [f.let(weights + strip * g) for g in range(high)]
+                    w = _strips(f, form, weights + (row >> 3) * pair, pair, row, high)
                     first = x + token * x_row
                     xs = [f.let(first + x_row * n) for n in range(wide)]
                     sums = _tile(f, form, tuning.method, w, xs, cells)
@@ -91,13 +91,34 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
                         if n + 1 < wide:
                             target.set(target + stride)
                     token.set(token + wide)
-            weights.set(weights + strip * high)
             row.set(row + LANES * high)
     return f
 
 
+@dataclass(frozen=True)
+class _Strip:
+    """Four rows' cells."""
+
+    pointer: Local
+    offset: int
+
+    def load(self, at: int) -> Expr:
+        """Load a vector of the present cell."""
+        return v128.load(self.pointer, offset=self.offset + at)
+
+
+def _strips(
+    f: Function, form: Packing, first: Expr, pair: Local, row: Local, high: int
+) -> list[_Strip]:
+    """Return the strips that begin at ``row``: one, or whole pairs."""
+    if high == 1:
+        return [_Strip(f.let(first + ((row >> 2) & 1) * form.cell_bytes), 0)]
+    pointers = [f.let(first + pair * g) for g in range(high // 2)]
+    return [_Strip(pointers[g // 2], g % 2 * form.cell_bytes) for g in range(high)]
+
+
 def _tile(
-    f: Function, form: Packing, method: Method, w: list[Local], xs: list[Local], cells: Local
+    f: Function, form: Packing, method: Method, w: list[_Strip], xs: list[Local], cells: Local
 ) -> list[list[Local]]:
     """Return the sums ``[strip][token]``, each f32x4, of whole rows."""
     zero = f32x4.const(0.0)
@@ -106,20 +127,20 @@ def _tile(
     with f.range(cells):
         for part, quants in enumerate(_parts(form)):
             integers = products.sums(part, quants)
-            for g, pointer in enumerate(w):
-                scale = f.let(v128.load(pointer, offset=form.scales_at + 16 * part))
+            for g, strip in enumerate(w):
+                scale = f.let(strip.load(form.scales_at + 16 * part))
                 for n, x in enumerate(xs):
                     factor = f32x4.mul(scale, v128.load32_splat(x, offset=SCALE))
                     value = f32x4.convert_i32x4_s(integers[g][n])
                     totals[g][n].set(f32x4.relaxed_madd(value, factor, totals[g][n]))
                 if form.offset:
-                    offset = f.let(v128.load(pointer, offset=form.offsets_at + 16 * part))
+                    offset = f.let(strip.load(form.offsets_at + 16 * part))
                     sum_at = TOTAL if form.group == 32 else HALF_TOTALS + 4 * part
                     for n, x in enumerate(xs):
                         total = v128.load32_splat(x, offset=sum_at)
                         totals[g][n].set(f32x4.relaxed_madd(offset, total, totals[g][n]))
-        for pointer in w:
-            pointer.set(pointer + form.cell_bytes)
+        for pointer in dict.fromkeys(strip.pointer for strip in w):
+            pointer.set(pointer + 2 * form.cell_bytes)
         for x in xs:
             x.set(x + BLOCK_BYTES)
     return totals
@@ -134,7 +155,7 @@ class _Products:
     """Integer sums of one cell's products."""
 
     def __init__(
-        self, f: Function, form: Packing, method: Method, w: list[Local], xs: list[Local]
+        self, f: Function, form: Packing, method: Method, w: list[_Strip], xs: list[Local]
     ) -> None:
         self._f, self._form, self._method, self._w, self._xs = f, form, method, w, xs
         self._x = [f.local("v128") for _ in xs]
@@ -155,13 +176,13 @@ class _Products:
         f, form = self._f, self._form
         if form.quants != "nibble":
             for run in runs:
-                for quad, pointer in zip(self._quads, self._w, strict=True):
-                    quad.set(v128.load(pointer, offset=16 * run))
+                for quad, strip in zip(self._quads, self._w, strict=True):
+                    quad.set(strip.load(16 * run))
                 yield run, list(self._quads)
             return
         for j in range(4):
-            for quad, pointer in zip(self._quads, self._w, strict=True):
-                quad.set(v128.load(pointer, offset=16 * j))
+            for quad, strip in zip(self._quads, self._w, strict=True):
+                quad.set(strip.load(16 * j))
             yield j, [v128.and_(quad, _NIBBLES) for quad in self._quads]
             yield j + 4, [v128.and_(i16x8.shr_u(quad, 4), _NIBBLES) for quad in self._quads]
 

@@ -260,16 +260,17 @@ def add_repack(module: Module, quant: str) -> Function:
     f = module.function(f"repack_{quant}", ["i32"] * 6)
     raw, rows, blocks, target, first, scratch = f.parameters
     cells = block.block // 32
-    strip = f.let(blocks * (cells * form.cell_bytes))
+    pair = f.let(blocks * (cells * 2 * form.cell_bytes))
     with f.range(rows) as row:
         number = f.let(first + row)
         lane = f.let((number & 3) << 2)
-        cell = f.let(target + (number >> 2) * strip + lane)
+        first_ = target + (number >> 3) * pair
+        cell = f.let(first_ + ((number >> 2) & 1) * form.cell_bytes + lane)
         with f.range(blocks):
             _DECODERS[quant](_Block(f, raw, scratch))
             for i in range(cells):
                 _scatter(f, form, scratch, cell, i)
-                cell.set(cell + form.cell_bytes)
+                cell.set(cell + 2 * form.cell_bytes)
             raw.set(raw + block.nbytes)
     return f
 
