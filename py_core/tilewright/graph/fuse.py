@@ -3,8 +3,9 @@
 Each pass is a pattern on neighbouring ops, switched by a flag of ``FusionPlan`` because the tuner
 chooses among plans. No pass changes results beyond rounding. With all of them a dense decoder layer
 is six ops: norm+QKV, QkvPrepare, Attention, output+residual, norm+gate+up+activation,
-down+residual; where norms follow, the residual sums are in the prologues instead. Knows ops only: nothing of devices or of architectures; which fused ops a lowering
-can execute (sizes, limits of the device) it says itself, by ``accept``.
+down+residual; where norms follow, the residual sums are in the prologues instead. Knows ops only:
+nothing of devices or of architectures; which fused ops a lowering can execute (sizes, limits of the
+device) it says itself, by ``accept``.
 """
 
 from __future__ import annotations
