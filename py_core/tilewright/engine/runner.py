@@ -435,6 +435,16 @@ class ModelRunner:
 
     # -- facts -----------------------------------------------------------------------------------
 
+    @property
+    def device_name(self) -> str:
+        """What computes, in words."""
+        return self.device.name
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes allocated on the device."""
+        return self.device.allocated
+
     def plan_stats(self) -> dict[str, int]:
         """Return what one decode step of one sequence costs: dispatches, submits, bytes."""
         plans = self._decode_plans

@@ -318,11 +318,22 @@ class WasmRunner:
 
     # -- facts -----------------------------------------------------------------------------------
 
+    @property
+    def device_name(self) -> str:
+        """What computes, in words."""
+        return "CPU (WebAssembly SIMD, 1 thread)"
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of the memory."""
+        return self.memory.nbytes
+
     def plan_stats(self) -> dict[str, int]:
-        """Return what the model takes and what one decode step calls."""
+        """Return what one decode step of one sequence costs: kernel calls, steps, bytes read."""
         return {
-            "calls_per_token": self._program.calls["decode"] if "decode" in self.graphs else 0,
-            "memory_bytes": self.memory.nbytes,
+            "dispatches_per_token": self._program.calls.get("decode", 0),
+            "submits_per_token": 1 if "decode" in self.graphs else 0,
+            "bytes_per_token": self._program.bytes_read,
             "module_bytes": len(self._program.module),
         }
 
@@ -391,6 +402,8 @@ class _Program:
             self.calls[name] = lowering.calls
         sample.add_sampler(module)
         self.module = module.assemble()
+        some = graphs.get("decode")
+        self.bytes_read = 0 if some is None else lower.bytes_read(some)
 
 
 def _capacities(family: Family, chunk: int, max_sequences: int) -> dict[Rows, int]:

@@ -11,23 +11,25 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
 from ..engine.sampling import Constraint, SamplingParams
 from ..engine.sequence import TokenOutput
 from ..engine.tuning import default_store
+from ..engine.wasm_runner import WasmRunner
 from ..errors import InvalidRequestError, TemplateError
 from ..formats.model_file import ModelFile
 from ..formats.open import open_model
 from ..formats.source import ByteSource
+from ..settings import current
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizer import Tokenizer
 from ..tuning.store import Store
 from ..webgpu.device import Device
 from ..webgpu.kernels.kv_write import KvKind
-from ..webgpu.memory import OnProgress
+from ..webgpu.memory import OnProgress, Progress
 
 Message = Mapping[str, Any]
 
@@ -42,6 +44,8 @@ class LoadOptions:
     """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``; None: f32 where that is small."""
     max_sequences: int = 4
     """Sequences that decode in one batch."""
+    backend: Literal["webgpu", "wasm"] | None = None
+    """Where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says, else ``webgpu``."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class ChatModel:
         file: ModelFile,
         tokenizer: Tokenizer,
         template: ChatTemplate | None,
-        runner: ModelRunner,
+        runner: ModelRunner | WasmRunner,
     ) -> None:
         self.file = file
         self.tokenizer = tokenizer
@@ -156,17 +160,25 @@ class ChatModel:
         try:
             tokenizer = load_tokenizer(file)
             template = load_template(file, tokenizer)
-            device = device or await Device.open()
-            records = await (tuning or default_store(device)).load()
-            runner = await ModelRunner.load(
-                device,
-                file,
-                context_length=options.context_length,
-                kv=options.kv,
-                max_sequences=options.max_sequences,
-                choose=records.choose,
-                on_progress=on_progress,
-            )
+            backend = options.backend or (None if device else current().backend) or "webgpu"
+            if backend == "wasm":
+                runner: ModelRunner | WasmRunner = await _load_wasm(file, options, on_progress)
+            elif backend == "webgpu":
+                device = device or await Device.open()
+                records = await (tuning or default_store(device)).load()
+                runner = await ModelRunner.load(
+                    device,
+                    file,
+                    context_length=options.context_length,
+                    kv=options.kv,
+                    max_sequences=options.max_sequences,
+                    choose=records.choose,
+                    on_progress=on_progress,
+                )
+            else:
+                raise InvalidRequestError(
+                    f"There is no backend {backend[:20]!r}: choose webgpu or wasm.", field="backend"
+                )
         except BaseException:
             file.close()
             raise
@@ -239,7 +251,7 @@ class ChatModel:
         return {
             **asdict(self.engine.stats()),
             **self.runner.plan_stats(),
-            "device_bytes": self.runner.device.allocated,
+            "device_bytes": self.runner.device_bytes,
         }
 
     async def close(self) -> None:
@@ -247,6 +259,28 @@ class ChatModel:
         await self.engine.close()
         await self.runner.close()
         self.file.close()
+
+
+async def _load_wasm(
+    file: ModelFile, options: LoadOptions, on_progress: OnProgress | None
+) -> WasmRunner:
+    if options.kv not in (None, "f32"):
+        raise InvalidRequestError(
+            f"The WebAssembly backend keeps its KV cache in f32, not in {options.kv} yet: leave "
+            "--kv out.",
+            field="kv",
+        )
+
+    def report(done: int, total: int, seconds: float) -> None:
+        if on_progress is not None:
+            on_progress(Progress("weights", done, total, seconds))
+
+    return await WasmRunner.load(
+        file,
+        context_length=options.context_length,
+        max_sequences=options.max_sequences,
+        on_progress=report,
+    )
 
 
 class _Completion:

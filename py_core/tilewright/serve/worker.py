@@ -66,7 +66,6 @@ Describe = Callable[[Any], protocol.ModelInfo]
 
 def describe(model: ChatModel) -> protocol.ModelInfo:
     """Return what the page is told about a model."""
-    device = model.runner.device
     formats: Counter[str] = Counter()
     for tensor in model.file.items():
         formats[tensor.quant.name] += tensor.nbytes
@@ -78,7 +77,7 @@ def describe(model: ChatModel) -> protocol.ModelInfo:
         "has_chat_template": model.template is not None,
         "bytes": sum(source.size for source in model.file.sources),
         "formats": [name for name, _ in formats.most_common()],
-        "device": device.name,
+        "device": model.runner.device_name,
     }
 
 

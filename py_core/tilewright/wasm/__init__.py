@@ -1,0 +1,1 @@
+"""The CPU path: WebAssembly SIMD modules, assembled at run time, that compute a model's steps."""

@@ -50,6 +50,7 @@ def leb_signed(value: int) -> bytes:
 
 
 # Runs of opcodes: "first: name name ..." (hexadecimal), `-` skips one. The signature is the line's.
+# ruff: noqa: E501
 _SCALAR = """
 i32 > i32            | 45: i32.eqz
 i32 i32 > i32        | 46: i32.eq i32.ne i32.lt_s i32.lt_u i32.gt_s i32.gt_u i32.le_s i32.le_u i32.ge_s i32.ge_u
@@ -189,16 +190,16 @@ def _build() -> dict[str, Instruction]:
                 if name != "-":
                     found[name] = Instruction(name, opcode, operands, result)
     for record in _records(_MEMORY):
-        name, code, rest = record.split(" ", 2)
+        name, number, rest = record.split(" ", 2)
         signature, _, size = rest.rpartition(" ")
         operands, result = _signature(signature)
         alignment = int(size).bit_length() - 1
-        found[name] = Instruction(name, bytes.fromhex(code), operands, result, alignment)
+        found[name] = Instruction(name, bytes.fromhex(number), operands, result, alignment)
     for record in _records(_LANE):
-        name, code, rest = record.split(" ", 2)
+        name, number, rest = record.split(" ", 2)
         signature, _, lanes = rest.rpartition(" ")
         operands, result = _signature(signature)
-        opcode = b"\xfd" + leb_unsigned(int(code, 16))
+        opcode = b"\xfd" + leb_unsigned(int(number, 16))
         found[name] = Instruction(name, opcode, operands, result, lanes=int(lanes))
     return found
 

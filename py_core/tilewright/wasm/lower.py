@@ -39,6 +39,7 @@ from .assembler import Expr, Function, Module
 from .kernels import attention, experts, floats, linear, quantize, rows
 from .kernels.packing import Packing, packing
 from .state import Activations, State
+from .weights import matrix_bytes
 
 FUSION = FusionPlan(norm=False, prepare=False)
 """Norms are apart because their result is quantized once; rotation and cache need no dispatch."""
@@ -61,6 +62,18 @@ def fused(graph: Graph, outputs: Any) -> Graph:
     """Return the graph as this lowering wants it."""
     plan = FusionPlan(norm=FUSION.norm, prepare=FUSION.prepare, outputs=outputs)
     return fuse(graph, plan, accept=lambda op: True)
+
+
+def bytes_read(graph: Graph) -> int:
+    """Return the bytes of weights that one token reads."""
+    total = 0
+    for op in graph.ops:
+        if isinstance(op, Linear):
+            total += matrix_bytes(op.weight)
+        elif isinstance(op, ExpertLinear):
+            experts_ = op.weight.rows // op.expert_rows // (2 if op.gate_then_up else 1)
+            total += matrix_bytes(op.weight) * op.used // experts_
+    return total
 
 
 def scratch_bytes(graph: Graph, counts: Mapping[Rows, int]) -> int:
@@ -162,9 +175,7 @@ class Lowering:
 
     def _call(self, kernel: Function, *values: Any) -> None:
         """Note a call; a ``Rows`` stands for that count."""
-        self._calls.append(
-            (kernel, [_count(v) if isinstance(v, Rows) else v for v in values])
-        )
+        self._calls.append((kernel, [_count(v) if isinstance(v, Rows) else v for v in values]))
 
     def _span(self, value: Value) -> tuple[int, int]:
         """Return address and bytes from row to row."""
@@ -197,9 +208,7 @@ class Lowering:
             return address, stride
         size = quantize.activation_bytes(x.width)
         if self._quantized is None or self._quantized[0] is not x:
-            kernel = self._kernels.get(
-                "quantize", lambda name: quantize.add_quantize(self._module)
-            )
+            kernel = self._kernels.get("quantize", lambda name: quantize.add_quantize(self._module))
             self._call(kernel, address, stride, x.width // 32, x.rows, self._scratch)
             self._quantized = (x, self._activations.arena.slot_of(x))
         return self._scratch, size
@@ -415,9 +424,7 @@ class Lowering:
         )
 
     def _Route(self, op: Route) -> None:
-        s = experts.RouteStructure(
-            op.logits.width, op.used, op.gating, op.normalise, op.scale
-        )
+        s = experts.RouteStructure(op.logits.width, op.used, op.gating, op.normalise, op.scale)
         kernel = self._kernels.get(s, lambda name: experts.add_route(self._module, name, s))
         spans = (*self._span(op.out_experts), *self._span(op.out_weights))
         scratch = self._products(4 * op.logits.width)
@@ -479,11 +486,8 @@ class Lowering:
             lambda name: rows.add_pool(self._module, op.kind, op.normalise),
         )
         slots = self._state.inputs.slots
-        self._call(
-            kernel, *self._span(op.x), slots, op.x.rows, op.out.width, *self._span(op.out)
-        )
+        self._call(kernel, *self._span(op.x), slots, op.x.rows, op.out.width, *self._span(op.out))
 
 
 def _count(of: Rows) -> Callable[[Mapping[Rows, Expr]], Expr]:
     return lambda counts: counts[of]
-

@@ -100,9 +100,7 @@ def plan_state(
             if table is not None and table not in ropes:
                 rows = _LOW + -(-context_length // _LOW)
                 ropes[table] = layout.take(8 * rows * len(table.frequencies))
-    return State(
-        weights, inputs, tuple(keys), tuple(values), ropes, blocks, context_length
-    )
+    return State(weights, inputs, tuple(keys), tuple(values), ropes, blocks, context_length)
 
 
 def plan_activations(layout: Layout, graph: Graph, rows: Mapping[Rows, int]) -> Activations:

@@ -143,9 +143,7 @@ async def load_weights(
             memory.write(weights.raw, data)
             blocks = tensor.columns // tensor.quant.block
             call = f"repack_{tensor.quant.name}"
-            repack.call(
-                call, weights.raw, rows, blocks, address, first + row, weights.scratch
-            )
+            repack.call(call, weights.raw, rows, blocks, address, first + row, weights.scratch)
             done += len(data)
             if report is not None:
                 report(done, total, time.perf_counter() - start)

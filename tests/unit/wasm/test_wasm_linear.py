@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.reference.linear import random_weight
+
 from tilewright.formats.quant import BY_NAME
 from tilewright.wasm.assembler import Memory, Module
 from tilewright.wasm.kernels import experts, floats, linear, packing, quantize, repack
@@ -25,10 +26,6 @@ def quantized(x: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(top > 0, np.float32(127) / top, np.float32(0)).astype(np.float32)
     return (np.rint(blocks * inverse).astype(np.float64) * scale).reshape(x.shape)
-
-
-def product(memory: NativeMemory, function: str, data: bytes, *values: int) -> None:
-    memory.instantiate(data).call(function, *values)
 
 
 @pytest.mark.parametrize("quant", packing.PACKINGS)
@@ -73,7 +70,8 @@ def test_every_candidate_is_the_numpy_twin(quant: str) -> None:
             "product", 64, columns // 32, rows, PACKED_X, x_row, tokens, OUT, 4 * rows
         )
         y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32).reshape(tokens, rows)
-        assert np.all(np.abs(y - expected) <= 3e-6 * bound + 1e-7), (tuning, np.abs(y - expected).max())
+        error = np.abs(y - expected)
+        assert np.all(error <= 3e-6 * bound + 1e-7), (tuning, error.max())
         seen.append(y)
     assert all(np.array_equal(seen[0], y) for y in seen[1:])
 

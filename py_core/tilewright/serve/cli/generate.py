@@ -17,6 +17,7 @@ def add_commands(commands: Any) -> None:
     """Add the subcommands of this module."""
     run = commands.add_parser("run", help="complete a prompt, streaming the text")
     options.add_model(run)
+    options.add_backend(run)
     run.add_argument(
         "prompt", metavar="PROMPT", help="the text to go on with; - for standard input"
     )
@@ -27,6 +28,7 @@ def add_commands(commands: Any) -> None:
     run.set_defaults(run=_run)
     chat = commands.add_parser("chat", help="talk to a model in the terminal")
     options.add_model(chat)
+    options.add_backend(chat)
     chat.add_argument("--system", help="the system message")
     options.add_sampling(chat)
     chat.set_defaults(run=_chat)

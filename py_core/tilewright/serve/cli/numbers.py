@@ -18,6 +18,7 @@ def add_commands(commands: Any) -> None:
     """Add the subcommands of this module."""
     logits = commands.add_parser("logits", help="logits at every position, as float32[T, V]")
     options.add_model(logits)
+    options.add_backend(logits)
     logits.add_argument(
         "--ids", required=True, metavar="FILE", help="token ids: JSON, or separated"
     )
@@ -25,11 +26,13 @@ def add_commands(commands: Any) -> None:
     logits.set_defaults(run=_logits)
     embed = commands.add_parser("embed", help="the embedding of each line of a text, as JSON")
     options.add_model(embed)
+    options.add_backend(embed)
     embed.add_argument("--text", required=True, metavar="FILE", help="one text a line; - for stdin")
     embed.add_argument("--no-normalize", action="store_true", help="leave the length as it is")
     embed.set_defaults(run=_embed)
     perplexity = commands.add_parser("perplexity", help="how well a model predicts a text")
     options.add_model(perplexity)
+    options.add_backend(perplexity)
     perplexity.add_argument("file", metavar="FILE")
     perplexity.add_argument("--window", type=int, default=512, help="tokens per independent window")
     perplexity.set_defaults(run=_perplexity)

@@ -29,6 +29,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add the choice between GPU and CPU."""
+    parser.add_argument(
+        "--backend",
+        choices=("webgpu", "wasm"),
+        help="webgpu (default), or wasm: the CPU, through wasmtime (pip install 'tilewright[cpu]')",
+    )
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Add the sampling parameters."""
     add = parser.add_argument
@@ -65,7 +74,11 @@ def sampling_of(arguments: argparse.Namespace) -> SamplingParams:
 
 async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
     """Load MODEL with a progress bar on standard error."""
-    given: dict[str, Any] = {"context_length": arguments.context, "kv": arguments.kv}
+    given: dict[str, Any] = {
+        "context_length": arguments.context,
+        "kv": arguments.kv,
+        "backend": getattr(arguments, "backend", None),
+    }
     given.update(changes)
     bar = ProgressBar(enabled=sys.stderr.isatty() and not arguments.quiet)
     model = await ChatModel.load(

@@ -242,9 +242,7 @@ def _weigh(
         with f.range(column[1], start=column[0], step=4 * step * vectors) as at:
             load = v128.load if step == 4 else v128.load32_zero
             place, source = f.let(target + at), f.let(base + at)
-            sums_ = [
-                f.let(f32x4.mul(load(place, offset=16 * i), factor)) for i in range(vectors)
-            ]
+            sums_ = [f.let(f32x4.mul(load(place, offset=16 * i), factor)) for i in range(vectors)]
             with f.range(count, step=4) as j:
                 weight = f.let(v128.load32_splat(scratch + j))
                 for i, own in enumerate(sums_):
@@ -258,7 +256,7 @@ def _weigh(
 
 
 def _chunks(size: int) -> list[tuple[tuple[int, int], int, int]]:
-    """Cut ``size`` floats into runs of 8, 4 and 1 vectors, and single floats: (bytes, vectors, step)."""
+    """Cut ``size`` floats into runs of 8, 4, 1 vectors, and of floats: (bytes, vectors, step)."""
     found, begin = [], 0
     for vectors, step in ((8, 4), (4, 4), (1, 4), (1, 1)):
         piece = vectors * step

@@ -104,7 +104,7 @@ def add_embed(module: Module, name: str, form: Packing) -> Function:
     """Add ``<name>(table, cells, indices, rows, out, stride, scale, most)``: rows of a packed table.
 
     An index that is not below ``most`` reads row 0.
-    """  # noqa: D205
+    """
     f = module.function(name, ["i32"] * 6 + ["f32", "i32"])
     table, cells, indices, rows, out, stride, scale, most = f.parameters
     with f.range(rows) as i:

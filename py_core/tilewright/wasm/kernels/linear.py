@@ -201,7 +201,7 @@ class _Products:
 
     def _sixteen(self, part: int, runs: list[int]) -> list[list[Expr]]:
         """Sum products of pairs in 16 bits as long as they fit, then in 32."""
-        f, form = self._f, self._form
+        form = self._form
         fits = min(len(runs), 32767 // (2 * 127 * form.largest))
         wraps = (
             form.group == 32
@@ -235,18 +235,17 @@ class _Products:
                         more.set(i32x4.add(more, widened) if spilled else widened)
                     total.set(product if fresh else i16x8.add(total, product))
             spilled = spilled or (turn > 0 and turn % fits == 0 and not wraps)
-        results = []
+        results: list[list[Expr]] = []
         for g in range(len(self._w)):
-            row = []
+            row: list[Expr] = []
             for n, x in enumerate(self._xs):
-                total = i32x4.extadd_pairwise_i16x8_s(self._sums[g][n][0])
+                whole = i32x4.extadd_pairwise_i16x8_s(self._sums[g][n][0])
                 if spilled:
-                    total = i32x4.add(total, self._more[g][n])
+                    whole = i32x4.add(whole, self._more[g][n])
                 if form.zero and not wraps:
-                    total = i32x4.add(total, self._correction(x, part))
-                row.append(total)
+                    whole = i32x4.add(whole, self._correction(x, part))
+                row.append(whole)
             results.append(row)
-        del f
         return results
 
     def _thirty_two(self, part: int, runs: list[int]) -> list[list[Expr]]:
@@ -275,17 +274,17 @@ class _Products:
                         product = i32x4.dot_i16x8_s(own, weight)
                         total.set(i32x4.add(total, product) if started else product)
             started = True
-        results = []
+        results: list[list[Expr]] = []
         for g in range(len(self._w)):
-            row = []
+            row: list[Expr] = []
             for n, x in enumerate(self._xs):
                 sums = self._sums[g][n]
-                total: Expr = sums[0]
+                whole: Expr = sums[0]
                 if not relaxed:
                     even = shuffle32(sums[0], sums[1], (0, 2, 4, 6))
-                    total = i32x4.add(even, shuffle32(sums[0], sums[1], (1, 3, 5, 7)))
+                    whole = i32x4.add(even, shuffle32(sums[0], sums[1], (1, 3, 5, 7)))
                 if form.zero:
-                    total = i32x4.add(total, self._correction(x, part))
-                row.append(total)
+                    whole = i32x4.add(whole, self._correction(x, part))
+                row.append(whole)
             results.append(row)
         return results

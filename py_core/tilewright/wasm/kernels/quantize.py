@@ -44,11 +44,11 @@ def add_quantize(module: Module) -> Function:
             for value in values:
                 value.set(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(value, inverse))))
             halves = []
-            for half in range(2):
-                a, b, c, d = values[4 * half : 4 * half + 4]
+            for part in range(2):
+                a, b, c, d = values[4 * part : 4 * part + 4]
                 low, high = i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)
                 packed = f.let(i8x16.narrow_i16x8_s(low, high))
-                f.do(v128.store(out, packed, offset=16 * half))
+                f.do(v128.store(out, packed, offset=16 * part))
                 # Lanes: columns 0 and 1, 2 and 3 of each four.
                 halves.append(f.let(i16x8.extadd_pairwise_i8x16_s(packed)))
             sums = []

@@ -36,7 +36,7 @@ def add_map(module: Module, name: str, vectors: int, scalars: int, body: Body) -
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What a linear map does with its products: vectors y, [up], [bias, [bias of up]], [residual]."""
+    """What a linear map does with its products: y, [up], [bias, [bias of up]], [residual]."""
 
     bias: bool = False
     activation: str | None = None

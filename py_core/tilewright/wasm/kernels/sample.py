@@ -2,8 +2,8 @@
 
 ``draw(logits, vocabulary, record, counts, bias, mask, scores, weights) -> id``: scores and weights
 are scratch, f32[V] each. The record is ``pack_record``'s. Counts are u32[V] (bit 31: in the prompt,
-the others: occurrences in the answer), bias f32[V], mask a bit per id. The noise of an id depends on
-seed, position and id alone (PCG4D: Jarzynski and Olano, 2020), so every backend draws alike.
+the others: occurrences in the answer), bias f32[V], mask a bit per id. The noise of an id depends
+on seed, position and id alone (PCG4D: Jarzynski and Olano, 2020): every backend draws alike.
 """
 
 from __future__ import annotations
