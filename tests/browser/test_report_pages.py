@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Page, Route, expect
-from test_chat_page import OpenPage, chat, shot
+from scripted_page import OpenPage, chat, shot
 
 from conftest import Watched
 

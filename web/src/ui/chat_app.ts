@@ -28,11 +28,12 @@ import { StatsPanel } from "./stats_panel.ts";
 import { toast } from "./toast.ts";
 import { Transcript } from "./transcript.ts";
 
+/** What the bundled model can do, and any other, too. */
 const SUGGESTIONS = [
-  "Tell me a short story about a brave cat.",
+  "Tell me a story about a brave cat.",
   "What can you do?",
-  "Give me three names for a small boat.",
-  "Say hello in a friendly way.",
+  "What is 12 plus 7?",
+  "Tell me a joke.",
 ];
 /** Answers up to this many characters are read out whole; of longer ones only the length. */
 const SPOKEN_LENGTH = 300;

@@ -29,7 +29,7 @@ export const DEFAULTS: Settings = {
   top_p: 0.95,
   top_k: 40,
   min_p: 0.05,
-  repetition_penalty: 1.05,
+  repetition_penalty: 1,
   max_tokens: 512,
   seed: null,
   context_length: null,
