@@ -41,7 +41,8 @@ class FusionPlan:
     stack: bool = True
     """Weights of q, k, v in one Linear, those of gate and up, those of router and row gate."""
     activation: bool = True
-    """Activation, gate and row gate into the Linear (gate and up only with ``stack``)."""
+    """Activation and gate into the Linear (gate and up only with ``stack``), and the gate of a
+    shared expert (only with ``norm``: for few tokens)."""
     experts: bool = True
     """Gate, up and activation of experts into one ExpertLinear."""
     residual: bool = True
@@ -75,7 +76,7 @@ def fuse(
         (plan.stack, _stack_gate_and_up),
         (plan.activation, _activation),
         (plan.stack, stack_router),
-        (plan.activation, gate_rows),
+        (plan.activation and plan.norm, gate_rows),
         (plan.experts, experts),
         (plan.residual, _residual),
         (plan.norm, _norm),
