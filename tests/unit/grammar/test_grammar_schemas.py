@@ -151,3 +151,12 @@ def test_ambiguous_patterns_take_linear_time(small_vocabulary: TokenVocabulary) 
     start = time.process_time()
     assert grammar.automaton.run(b'"' + b"a" * 20_000) is not None
     assert time.process_time() - start < 5
+
+
+def test_long_enums_are_met(small_vocabulary: TokenVocabulary) -> None:
+    values = [f"value {i}" for i in range(9000)]
+    grammar = compiled({"enum": values}, small_vocabulary)
+    for seed in range(20):
+        text, ended = sample(grammar, small_vocabulary, seed, 60)
+        assert ended
+        assert json.loads(text) in values

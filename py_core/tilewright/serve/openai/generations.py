@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
-from ...errors import ContextLengthError
+from ...errors import ContextLengthError, InvalidRequestError
 from ...text.grammar.constraint import CompiledGrammar
 from ..chat import ChatModel, Delta, Usage
 from . import shapes
@@ -59,6 +59,10 @@ def start(
     """Return ``options.count`` answers to one prompt. Raises ContextLengthError."""
     sampling = options.sampling
     sampling.check_vocabulary(model.engine.vocabulary)
+    if compiled is not None and sampling.ignore_eos:
+        raise InvalidRequestError(
+            "ignore_eos cannot be used with what constrains the answer.", field="ignore_eos"
+        )
     room = model.engine.context_length - len(ids)
     if room < 1:
         raise ContextLengthError(

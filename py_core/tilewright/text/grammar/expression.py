@@ -6,7 +6,7 @@ graph, not a tree. Knows nothing of JSON, of tokens or of how the language is re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum
 
 from ...errors import InvalidRequestError
@@ -15,6 +15,8 @@ MAX_NODES = 200_000
 """Expressions of one grammar; beyond it the schema or grammar is refused."""
 UNBOUNDED = 1 << 60
 """``high`` of a repetition without an upper limit."""
+_MAX_SHARED = 50
+"""Branchings of a set of texts that are worked out one in another."""
 
 
 class Kind(Enum):
@@ -163,6 +165,29 @@ class Grammar:
         some = self.sequence([item, rest])
         return self.optional(some) if low == 0 else some
 
-    def any_of(self, texts: Sequence[str]) -> Node:
+    def any_of(self, texts: Iterable[str]) -> Node:
         """Return an expression that matches any of these texts."""
-        return self.choice([self.literal(text) for text in texts])
+        return self.any_literal([text.encode() for text in texts])
+
+    def any_literal(self, texts: Iterable[bytes], depth: int = 0) -> Node:
+        """Return an expression that matches any of these texts; common beginnings are shared."""
+        groups: dict[bytes, list[bytes]] = {}
+        for text in dict.fromkeys(texts):
+            groups.setdefault(text[:1], []).append(text)
+        parts = []
+        for group in groups.values():
+            shared = _common_beginning(min(group), max(group))
+            if len(group) == 1 or depth > _MAX_SHARED:
+                parts += [self.literal(text) for text in group]
+            else:
+                rest = self.any_literal([text[len(shared) :] for text in group], depth + 1)
+                parts.append(self.sequence([self.literal(shared), rest]))
+        return self.choice(parts)
+
+
+def _common_beginning(first: bytes, last: bytes) -> bytes:
+    """Return what both begin with; the first and last of sorted texts speak for all."""
+    length = 0
+    while first[length : length + 1] == last[length : length + 1] != b"":
+        length += 1
+    return first[:length]

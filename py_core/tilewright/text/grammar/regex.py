@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ...errors import InvalidRequestError
 from .code_points import ANY, Ranges, intersect, normalise, subtract
@@ -18,7 +17,6 @@ from .expression import UNBOUNDED, Grammar, Node
 
 MAX_PATTERN = 4096
 MAX_REPEAT = 1000
-MAX_SPLITS = 64
 _MAX_DEPTH = 50
 _DIGIT: Ranges = [(0x30, 0x39)]
 _WORD: Ranges = [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
@@ -69,7 +67,6 @@ class Repeated:
 
 
 Regex = Characters | Joined | Either | Repeated
-_NOTHING = Either(())
 _ANYTHING = Repeated(Characters(tuple(ANY)), 0, UNBOUNDED)
 
 
@@ -84,75 +81,6 @@ def build(grammar: Grammar, regex: Regex, character: Callable[[Ranges], Node]) -
             return grammar.choice([build(grammar, part, character) for part in parts])
         case Repeated(body, low, high):
             return grammar.repeat(build(grammar, body, character), low, high)
-
-
-def lengths(regex: Regex) -> tuple[int, int]:
-    """Return the least and the most characters that the expression matches."""
-    match regex:
-        case Characters():
-            return 1, 1
-        case Joined(parts):
-            both = [lengths(part) for part in parts]
-            return sum(a for a, _ in both), min(UNBOUNDED, sum(b for _, b in both))
-        case Either(parts):
-            both = [lengths(part) for part in parts]
-            return min((a for a, _ in both), default=0), max((b for _, b in both), default=0)
-        case Repeated(body, low, high):
-            a, b = lengths(body)
-            return a * low, (UNBOUNDED if b * high >= UNBOUNDED else b * high)
-
-
-@lru_cache(4096)
-def limit(regex: Regex, low: int, high: int) -> Regex:
-    """Return what of ``regex`` has ``low`` to ``high`` characters, or a part of that.
-
-    Raises InvalidRequestError where the parts can share the characters in too many ways.
-    """
-    least, most = lengths(regex)
-    if low <= least and most <= high:
-        return regex
-    if low > most or high < least:
-        return _NOTHING
-    match regex:
-        case Characters():
-            return _NOTHING
-        case Either(parts):
-            return Either(tuple(limit(part, low, high) for part in parts))
-        case Joined(parts):
-            return _limit_joined(parts, low, high)
-        case Repeated(body, fewest, times):
-            a, b = lengths(body)
-            if a == b:
-                return Repeated(body, max(fewest, -(-low // a)), min(times, high // a))
-            rest = Repeated(
-                body, max(0, fewest - 1), UNBOUNDED if times == UNBOUNDED else times - 1
-            )
-            some = _limit_joined((body, rest), low, high) if times else _NOTHING
-            return Either((Joined(()), some)) if fewest == low == 0 else some
-
-
-def _limit_joined(parts: tuple[Regex, ...], low: int, high: int) -> Regex:
-    if len(parts) == 1:
-        return limit(parts[0], low, high)
-    first, rest = parts[0], Joined(parts[1:])
-    least, most = lengths(first)
-    after_least, after_most = lengths(rest)
-    if after_least == after_most:
-        head = limit(first, max(0, low - after_least), high - after_least)
-        return Joined((head, *parts[1:]))
-    most = min(most, high - after_least)
-    if most - least > MAX_SPLITS:
-        raise InvalidRequestError(
-            "A pattern together with length limits is too complex: put the limits into the "
-            "pattern.",
-            field="pattern",
-        )
-    ways = []
-    for length in range(least, most + 1):
-        head = limit(first, length, length)
-        tail = limit(rest, max(0, low - length), high - length)
-        ways.append(Joined((head, tail)))
-    return Either(tuple(ways))
 
 
 class Pattern:

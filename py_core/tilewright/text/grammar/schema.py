@@ -18,7 +18,8 @@ from .automaton import Automaton
 from .code_points import ANY
 from .expression import UNBOUNDED, Grammar, Node
 from .formats import FORMATS
-from .regex import Pattern, build, limit
+from .regex import Pattern, build
+from .regex_limits import Limiter
 from .schema_arrays import array
 from .schema_document import MAX_DEPTH, OF_TYPE, Document, Schema, refused
 from .schema_merge import Merger, type_name, types_of
@@ -109,21 +110,16 @@ class SchemaCompiler:
         if rest:
             names = types_of(rest)
             values = [v for v in values if type_name(v) in names or _is_number(v, names)]
-        parts = [json_text.value(self.grammar, value) for value in values]
-        if set(rest) - {"type"} and parts:
+        if set(rest) - {"type"} and values:
             checks = Grammar()
             compiler = SchemaCompiler(checks, self.document.root)
             checks.root = compiler.compile(rest, path)
             if Lengths(checks).of(checks.root) >= NEVER:
                 return self.grammar.fail
             recogniser = Automaton(checks, Lengths(checks))
-            kept = []
-            for value, part in zip(values, parts, strict=True):
-                end = recogniser.run(json_text.spelled(value))
-                if end is not None and end.accepting:
-                    kept.append(part)
-            parts = kept
-        return self.grammar.choice(parts)
+            ends = [(value, recogniser.run(json_text.spelled(value))) for value in values]
+            values = [value for value, end in ends if end is not None and end.accepting]
+        return self.grammar.any_literal([json_text.spelled(value) for value in values])
 
     def _of_type(self, name: str, schema: Schema, path: str) -> Node:
         grammar = self.grammar
@@ -187,7 +183,7 @@ class SchemaCompiler:
             raise refused(path, "pattern and format cannot be combined")
         regex = Pattern().search(texts[0])
         if low or high is not None:
-            regex = limit(regex, low, UNBOUNDED if high is None else high)
+            regex = Limiter().limit(regex, low, UNBOUNDED if high is None else high)
         return json_text.quoted(self.grammar, build(self.grammar, regex, self._character))
 
     def _number(self, name: str, schema: Schema, path: str) -> Node:
