@@ -29,6 +29,14 @@ GREEDY = """async ([url, ids]) => {
   return { made, last, progress, info: engine.info };
 }"""
 
+EMBED = """async ([url, ids]) => {
+  const { Tilewright } = await import("./tilewright.js");
+  const engine = await Tilewright.load(url);
+  const [made] = await engine.embed({ ids: [ids] });
+  await engine.unload();
+  return { made };
+}"""
+
 
 @pytest.fixture(scope="session")
 def manifest(oracle: Path) -> dict[str, Any]:

@@ -94,6 +94,15 @@ export class Tilewright {
     return this.#stream({ type: "generate", ...message }, signal);
   }
 
+  /** The model's pooled vectors of texts or of lists of token ids, in order. */
+  async embed(
+    inputs: { texts: string[] } | { ids: number[][] },
+    options: { signal?: AbortSignal } = {},
+  ): Promise<number[][]> {
+    const answer = await this.#connection.request({ type: "embed", ...inputs }, options);
+    return answer.type === "result" ? (answer.value["vectors"] as number[][]) : [];
+  }
+
   /** The engine's counters. */
   async stats(): Promise<Record<string, unknown>> {
     const answer = await this.#connection.request({ type: "stats" });

@@ -52,13 +52,21 @@ export interface Generate {
   variables?: Record<string, unknown>;
 }
 
+/** Turn texts, or lists of token ids, into vectors: exactly one of the two. */
+export interface Embed {
+  type: "embed";
+  id: number;
+  texts?: string[];
+  ids?: number[][];
+}
+
 /** The page has taken one ``delta`` of a request. */
 export interface Ack {
   type: "ack";
   id: number;
 }
 
-/** Stop a ``load`` or ``generate``; it ends with the error ``cancelled``. */
+/** Stop a ``load``, ``generate`` or ``embed``; it ends with the error ``cancelled``. */
 export interface Abort {
   type: "abort";
   id: number;
@@ -154,7 +162,7 @@ export interface Done {
   usage: UsageReport;
 }
 
-/** The answer to ``stats`` (counters) and ``unload`` (empty). */
+/** The answer to ``stats`` (counters), ``embed`` (vectors, tokens) and ``unload`` (empty). */
 export interface Result {
   type: "result";
   id: number;
@@ -170,6 +178,6 @@ export interface Failure {
   details: Record<string, unknown>;
 }
 
-export type Request = Load | Generate | Ack | Abort | Unload | Stats | SelfTest;
+export type Request = Load | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest;
 
 export type Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure;

@@ -83,6 +83,14 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """Vectors, one per input, and what they cost."""
+
+    vectors: list[list[float]]
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Delta:
     """A piece of a completion; the last one carries ``finish_reason`` and ``usage``."""
 
@@ -245,6 +253,19 @@ class ChatModel:
             return [token for token in prompt if isinstance(token, int)]
         messages = cast("str | Sequence[Message]", prompt)
         return self.prompt_ids(messages, tools=tools, variables=variables)
+
+    async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]]) -> Embedded:
+        """Return the model's own pooled vectors of texts, or of lists of ids.
+
+        Raises InvalidRequestError for an empty input and for a model that makes no embeddings.
+        """
+        ids = [
+            self.tokenizer.encode(item, add_special=True) if isinstance(item, str) else list(item)
+            for item in inputs
+        ]
+        if not all(ids):
+            raise InvalidRequestError("An input is empty.", field="input")
+        return Embedded(await self.engine.embed(ids), sum(map(len, ids)))
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the engine and of its plans, and the memory on the device."""

@@ -65,6 +65,15 @@ class Generate(TypedDict):
     variables: NotRequired[dict[str, Any]]
 
 
+class Embed(TypedDict):
+    """Turn texts, or lists of token ids, into vectors: exactly one of the two."""
+
+    type: Literal["embed"]
+    id: int
+    texts: NotRequired[list[str]]
+    ids: NotRequired[list[list[int]]]
+
+
 class Ack(TypedDict):
     """The page has taken one ``delta`` of a request."""
 
@@ -73,7 +82,7 @@ class Ack(TypedDict):
 
 
 class Abort(TypedDict):
-    """Stop a ``load`` or ``generate``; it ends with the error ``cancelled``."""
+    """Stop a ``load``, ``generate`` or ``embed``; it ends with the error ``cancelled``."""
 
     type: Literal["abort"]
     id: int
@@ -181,7 +190,7 @@ class Done(TypedDict):
 
 
 class Result(TypedDict):
-    """The answer to ``stats`` (counters) and ``unload`` (empty)."""
+    """The answer to ``stats`` (counters), ``embed`` (vectors, tokens) and ``unload`` (empty)."""
 
     type: Literal["result"]
     id: int
@@ -198,5 +207,5 @@ class Failure(TypedDict):
     details: dict[str, Any]
 
 
-Request = Load | Generate | Ack | Abort | Unload | Stats | SelfTest
+Request = Load | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest
 Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure

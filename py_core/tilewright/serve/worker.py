@@ -14,7 +14,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ from ..errors import (
 from ..formats.source import ByteSource
 from ..webgpu.memory import Progress
 from . import protocol
-from .chat import ChatModel, Delta, LoadOptions, Usage
+from .chat import ChatModel, Delta, Embedded, LoadOptions, Usage
 
 Message = dict[str, Any]
 OpenSource = Callable[[int], Awaitable[ByteSource]]
@@ -49,6 +49,10 @@ class Model(Protocol):
 
     def prompt_ids(self, prompt: Any, **options: Any) -> list[int]:
         """Return the ids of a prompt or of messages."""
+        ...
+
+    async def embed(self, inputs: Sequence[str] | Sequence[Sequence[int]]) -> Embedded:
+        """Return the vectors of texts or of lists of ids."""
         ...
 
     def stats(self) -> dict[str, Any]:
@@ -134,6 +138,9 @@ class WorkerLoop:
             await self._load(message, number)
         elif kind == "generate":
             await self._generate(message, number)
+        elif kind == "embed":
+            found = await self._loaded().embed(_inputs(message))
+            self._send(type="result", id=number, value=asdict(found))
         elif kind == "unload":
             await self._unload(number)
         elif kind == "stats":
@@ -383,6 +390,23 @@ def _prompt(message: Message) -> Any:
         good = isinstance(value, list) and all(isinstance(item, dict) for item in value)
     if not good:
         raise InvalidRequestError(f"{given[0]} has the wrong type.", field=given[0])
+    return value
+
+
+def _inputs(message: Message) -> Any:
+    given = [key for key in ("texts", "ids") if message.get(key) is not None]
+    if len(given) != 1:
+        raise InvalidRequestError("Give exactly one of texts and ids.", field="texts", given=given)
+    field = given[0]
+    value = message[field]
+    good = isinstance(value, list) and all(
+        isinstance(item, str)
+        if field == "texts"
+        else isinstance(item, list) and all(type(token) is int for token in item)
+        for item in value
+    )
+    if not good:
+        raise InvalidRequestError(f"{field} has the wrong type.", field=field)
     return value
 
 
