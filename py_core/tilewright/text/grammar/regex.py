@@ -71,16 +71,30 @@ _ANYTHING = Repeated(Characters(tuple(ANY)), 0, UNBOUNDED)
 
 
 def build(grammar: Grammar, regex: Regex, character: Callable[[Ranges], Node]) -> Node:
-    """Return the expression; ``character`` makes that for one character out of a set."""
-    match regex:
-        case Characters(ranges):
-            return character(list(ranges))
-        case Joined(parts):
-            return grammar.sequence([build(grammar, part, character) for part in parts])
-        case Either(parts):
-            return grammar.choice([build(grammar, part, character) for part in parts])
-        case Repeated(body, low, high):
-            return grammar.repeat(build(grammar, body, character), low, high)
+    """Return the expression; ``character`` makes that for one character out of a set.
+
+    Parts that stand in several places (there are many where lengths are limited) are made once.
+    """
+    made: dict[int, Node] = {}
+
+    def of(part: Regex) -> Node:
+        found = made.get(id(part))
+        if found is None:
+            found = made[id(part)] = make(part)
+        return found
+
+    def make(part: Regex) -> Node:
+        match part:
+            case Characters(ranges):
+                return character(list(ranges))
+            case Joined(parts):
+                return grammar.sequence([of(inner) for inner in parts])
+            case Either(parts):
+                return grammar.choice([of(inner) for inner in parts])
+            case Repeated(body, low, high):
+                return grammar.repeat(of(body), low, high)
+
+    return of(regex)
 
 
 class Pattern:
