@@ -147,6 +147,8 @@ class Namespace:
         return v128_const(lane * (16 // len(lane)))
 
 
+atomic = Namespace("i32.atomic")
+"""Atomic accesses of 32 bits; ``Namespace("memory.atomic")`` has wait and notify."""
 i32, i64, f32, f64 = (Namespace(name) for name in ("i32", "i64", "f32", "f64"))
 v128, i8x16, i16x8, i32x4, i64x2, f32x4, f64x2 = (
     Namespace(name) for name in ("v128", "i8x16", "i16x8", "i32x4", "i64x2", "f32x4", "f64x2")

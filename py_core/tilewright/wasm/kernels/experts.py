@@ -101,7 +101,7 @@ def add_experts(module: Module, linear: Function) -> Function:
 
 
 def add_embed(module: Module, name: str, form: Packing) -> Function:
-    """Add ``<name>(table, cells, indices, rows, out, stride, scale, most)``: rows of a packed table.
+    """Add ``<name>(table, cells, indices, rows, out, stride, scale, most)``: rows of a table.
 
     An index that is not below ``most`` reads row 0.
     """

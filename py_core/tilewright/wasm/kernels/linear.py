@@ -173,7 +173,7 @@ class _Products:
 
     def _visits(self, runs: list[int]) -> Iterator[tuple[int, list[Expr]]]:
         """Yield each run with the weights of every strip."""
-        f, form = self._f, self._form
+        form = self._form
         if form.quants != "nibble":
             for run in runs:
                 for quad, strip in zip(self._quads, self._w, strict=True):
