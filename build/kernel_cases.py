@@ -10,7 +10,7 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,9 @@ def text(data: bytes) -> str:
 
 
 def plain(structure: Any) -> dict[str, Any]:
-    """Return a structure as JSON, without fields that are None."""
-    return {key: value for key, value in asdict(structure).items() if value is not None}
+    """Return a structure as JSON, without fields that have their defaults."""
+    defaults = {field.name: field.default for field in fields(structure)}
+    return {key: value for key, value in asdict(structure).items() if value != defaults[key]}
 
 
 def case(
@@ -136,7 +137,14 @@ def linear_case(name: str, module: str, structure: LinearStructure, seed: int) -
     if s.residual is not None:
         drawn = inputs.random("residual", s.tokens, s.residual.stride)
         residual = drawn[:count, s.residual.start : s.residual.start + s.outputs]
-    epilogue = Epilogue(bias, s.activation, s.gated, s.scale, residual, s.softcap)
+    epilogue = Epilogue(
+        bias=bias,
+        activation=s.activation,
+        gated=s.gated,
+        scale=s.scale,
+        residual=residual,
+        softcap=s.softcap,
+    )
     step(inputs, count)
     expected = linear(values, weight, epilogue)
     return case(name, module, module, s, inputs, expected, s.out, s.tokens, "linear")
