@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..link import link
+from . import wide
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import DirectTuning, LinearStructure, dense_roles, direct, refusal
 from .matvec import QuadTuning, quad, quad_default
+from .wide import WideTuning
 
 __all__ = [
     "DirectTuning",
@@ -20,6 +22,7 @@ __all__ = [
     "QuadTuning",
     "TileTuning",
     "Tuning",
+    "WideTuning",
     "default",
     "kernel",
     "naive",
@@ -51,7 +54,7 @@ class TileTuning:
         return 4 * self.block_columns * (self.block_rows + self.block_tokens)
 
 
-Tuning = DirectTuning | QuadTuning | TileTuning
+Tuning = DirectTuning | QuadTuning | TileTuning | WideTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -67,7 +70,8 @@ def naive(structure: LinearStructure) -> Tuning:
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
     if capabilities.software:
-        return quad_default(structure, structure.outputs, structure.tokens, capabilities)
+        wider = wide.default(structure, capabilities)
+        return wider or quad_default(structure, structure.outputs, structure.tokens, capabilities)
     if structure.tokens <= 32:
         return TileTuning(32, 32, 32, 4)
     return TileTuning()
@@ -96,6 +100,7 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
     found.append(DirectTuning(64, 4))
     workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
     found += [QuadTuning(size, 4) for size in workgroups]
+    found += wide.space(structure, capabilities)
     for shape in _TILES:
         if shape.threads > capabilities.max_invocations:
             continue
@@ -112,6 +117,8 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
 def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
     """Return the kernel of a dense linear map without prologue."""
     parts = dense_roles(structure)
+    if isinstance(tuning, WideTuning):
+        return wide.kernel(parts, structure, tuning, capabilities)
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)
     if isinstance(tuning, QuadTuning):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ..link import link
+from . import wide
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import (
     DirectTuning,
@@ -24,6 +25,7 @@ from .linear import (
     prologue_files,
     refusal,
 )
+from .wide import WideTuning
 
 __all__ = [
     "DirectTuning",
@@ -31,6 +33,7 @@ __all__ = [
     "LinearStructure",
     "QuadTuning",
     "Tuning",
+    "WideTuning",
     "default",
     "kernel",
     "lanes",
@@ -74,7 +77,7 @@ class LanesTuning:
     """``workgroup`` memory with one barrier, or ``subgroup`` shuffles."""
 
 
-Tuning = DirectTuning | QuadTuning | LanesTuning
+Tuning = DirectTuning | QuadTuning | LanesTuning | WideTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -91,7 +94,8 @@ def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
     tile = 1 << (min(structure.tokens, 4) - 1).bit_length()
     if capabilities.software:
-        return quad_default(structure, structure.outputs, structure.tokens, capabilities)
+        wider = wide.default(structure, capabilities)
+        return wider or quad_default(structure, structure.outputs, structure.tokens, capabilities)
     rows = 2 if structure.gated or structure.tokens > 1 else 4
     found = LanesTuning(rows=rows, tile=tile)
     staged = replace(found, activations="workgroup")
@@ -115,6 +119,7 @@ def quad_default(
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
     found = candidates(dense_roles(structure), structure, capabilities)
+    found += wide.space(structure, capabilities)
     return list(dict.fromkeys([naive(structure), default(structure, capabilities), *found]))
 
 
@@ -193,11 +198,15 @@ def _worth(
 
 def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
     """Return the kernel of a dense linear map."""
+    if isinstance(tuning, WideTuning):
+        return wide.kernel(dense_roles(structure), structure, tuning, capabilities)
     return lanes(dense_roles(structure), tuning, capabilities)
 
 
 def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
-    """Return the kernel of any linear map whose roles are ``parts``."""
+    """Return the kernel of any linear map whose roles are ``parts``; KernelError for wide ones."""
+    if isinstance(tuning, WideTuning):
+        raise KernelError("The wide kernel is for dense maps only.")
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)
     if isinstance(tuning, QuadTuning):

@@ -1,0 +1,126 @@
+"""Weight times tokens, 32 columns a step: activations loaded once per subgroup and broadcast.
+
+On CPU adapters every load instruction costs as much as several products, because it is made lane by
+lane: here a thread keeps up to eight rows and eight tokens in registers and reads whole vectors.
+Exact in f32 like the others. Knows nothing of graphs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...errors import KernelError
+from ...formats.quant import BY_NAME
+from ..link import link
+from .kernel import Capabilities, Kernel, ceil_div, spread
+from .linear import LinearStructure, Roles, prologue_files
+from .packing import packing
+
+_VECTOR_FORMATS = {"Q4_0": ("nibbles", "q4_0"), "Q4_K": ("nibbles", "q4_k"), "Q8_0": ("q8_0",)}
+"""Formats whose codes are read four words at once, and their files in ``shaders/quant/wide``."""
+
+
+@dataclass(frozen=True)
+class WideTuning:
+    """One thread per four or eight weight rows."""
+
+    workgroup: int = 32
+    rows: int = 8
+    """Weight rows per thread: 4 or 8."""
+    tile: int = 1
+    """Tokens per thread: 1, 4 or 8."""
+    lanes: int = 4
+    """Lanes that hold 32 columns: 4, or 8 where subgroups are that large (which only a test shows
+    where the device's smallest size is below)."""
+
+
+def supports(structure: LinearStructure, tuning: WideTuning, capabilities: Capabilities) -> bool:
+    """Return whether ``tuning`` can compute ``structure`` on a device."""
+    return (
+        capabilities.subgroups
+        and capabilities.subgroup_max >= tuning.lanes
+        and structure.columns % 32 == 0
+        and not any(
+            span.stride % 4 or span.start % 4
+            for span in (structure.x, structure.delta)
+            if span is not None
+        )
+        and _staged_bytes(structure, tuning) + 4 * tuning.workgroup <= capabilities.workgroup_memory
+    )
+
+
+def _staged_bytes(structure: LinearStructure, tuning: WideTuning) -> int:
+    return 4 * structure.columns * tuning.tile if structure.has_prologue else 0
+
+
+def default(structure: LinearStructure, capabilities: Capabilities) -> WideTuning | None:
+    """Return what was best on llvmpipe, or None where it does not apply."""
+    tile = 1 if structure.tokens == 1 else (4 if structure.tokens <= 4 else 8)
+    workgroup = 8 if structure.rows < 2048 else 16
+    found = WideTuning(workgroup, 8, tile)
+    if structure.has_prologue and tile > 1:
+        found = replace(found, tile=4)
+    usable = capabilities.software and capabilities.subgroup_min >= found.lanes
+    return found if usable and supports(structure, found, capabilities) else None
+
+
+def space(structure: LinearStructure, capabilities: Capabilities) -> list[WideTuning]:
+    """Return the candidates worth timing: CPU adapters only."""
+    if not capabilities.software:
+        return []
+    tiles = (1,) if structure.tokens == 1 else (4, 8)
+    found = [
+        WideTuning(workgroup, rows, tile, lanes)
+        for tile in tiles
+        for rows in ((8,) if tile == 8 else (8, 4))
+        for lanes in (8, 4)
+        for workgroup in (8, 16, 32)
+    ]
+    return [tuning for tuning in found if supports(structure, tuning, capabilities)]
+
+
+def kernel(
+    parts: Roles, structure: LinearStructure, tuning: WideTuning, capabilities: Capabilities
+) -> Kernel:
+    """Return the kernel of a dense linear map; KernelError where the device cannot run it."""
+    if not supports(structure, tuning, capabilities):
+        raise KernelError(f"This device cannot run {tuning} for {parts.label}.")
+    form = packing(BY_NAME[structure.quant])
+    files, bindings = parts.files, parts.bindings
+    vectors = _VECTOR_FORMATS.get(structure.quant)
+    if vectors is None:
+        files = (*files, "quant/wide.wgsl")
+    else:
+        own = f"quant/{form.quant.role}.wgsl"
+        files = tuple(file for file in files if file != own)
+        files += tuple(f"quant/wide/{name}.wgsl" for name in vectors)
+        bindings = tuple(
+            replace(b, type="array<vec4u>") if b.name == "quants" else b for b in bindings
+        )
+    staged = structure.has_prologue
+    source = link(
+        (
+            "ops/matvec_wide.wgsl",
+            *files,
+            *prologue_files("workgroup", staged=staged),
+            f"linear/share_{tuning.lanes}.wgsl",
+            "linear/share_staged.wgsl" if staged else "linear/share_x.wgsl",
+        ),
+        constants={
+            "WORKGROUP": tuning.workgroup,
+            "ROWS": tuning.rows,
+            "TILE": tuning.tile,
+            **parts.constants,
+        },
+        bindings=bindings,
+        enables=("subgroups",),
+    )
+    outputs = tuning.workgroup * (tuning.rows // (2 if structure.gated else 1))
+    groups = ceil_div(parts.outputs, outputs) * ceil_div(parts.tokens, tuning.tile)
+    return Kernel(
+        label=f"wide {parts.label}",
+        source=source,
+        bindings=bindings,
+        grid=spread(groups, capabilities),
+        cost=parts.cost,
+    )

@@ -1,0 +1,78 @@
+"""The wide kernel: every format, prologues and epilogues, every candidate, on this device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.numerics.linear_case import linear_case
+
+from tilewright.errors import KernelError
+from tilewright.formats.quant import QUANT_TYPES
+from tilewright.webgpu.device import Device
+from tilewright.webgpu.kernels import matmul, matvec, wide
+from tilewright.webgpu.kernels.kernel import Capabilities, Span
+from tilewright.webgpu.kernels.linear import LinearStructure
+
+BLOCK = {quant.name: quant.block for quant in QUANT_TYPES}
+CPU = Capabilities(software=True, subgroups=True, subgroup_min=4, subgroup_max=8)
+
+
+def plain(name: str, rows: int, tokens: int = 1) -> LinearStructure:
+    columns = max(64, BLOCK[name])
+    return LinearStructure(name, rows, columns, tokens, Span(columns), Span(rows))
+
+
+@pytest.fixture(autouse=True)
+def has_subgroups(device: Device) -> None:
+    if not device.capabilities.subgroups or device.capabilities.subgroup_min < 4:
+        pytest.skip("this device has no subgroups of four lanes")
+
+
+@pytest.mark.parametrize("name", BLOCK)
+async def test_every_format(device: Device, name: str) -> None:
+    structure = plain(name, 37, 3)
+    case = await linear_case(device, structure, 3)
+    tuning = wide.WideTuning(8, 8, 4)
+    await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
+CASES = [
+    replace(plain("Q4_0", 36, 9), bias=True, activation="silu", gated=True),
+    replace(plain("Q4_K", 21, 11), residual=Span(40, 7), scale=0.22, x=Span(300, 12)),
+    replace(plain("Q8_0", 70, 17), tokens_from="outputs", softcap=1.5),
+    replace(plain("Q6_K", 26, 8), gated=True, activation="gelu", out=Span(20, 5)),
+    replace(plain("Q5_1", 37), norm="rms", norm_epsilon=1e-5, norm_offset=1.0),
+    replace(plain("Q4_0", 64, 3), norm="layer", norm_epsilon=1e-5, norm_bias=True, gated=True),
+    replace(plain("Q4_0", 33, 5), delta=Span(64), post_epsilon=1e-6, out_x=Span(64)),
+    replace(plain("F16", 33, 2), norm="rms", delta=Span(68, 4), post_epsilon=0.1, out_x=Span(64)),
+]
+
+
+@pytest.mark.parametrize("structure", CASES)
+async def test_every_candidate(device: Device, structure: LinearStructure) -> None:
+    """With one token less than the capacity, so that tiles have a ragged end."""
+    case = await linear_case(device, structure, max(1, structure.tokens - 1))
+    tunings = [t for t in wide.space(structure, device.capabilities) if t.workgroup == 8]
+    if device.capabilities.software:
+        assert tunings
+    default = wide.default(structure, CPU)
+    assert default is not None
+    for tuning in dict.fromkeys([default, *tunings]):
+        await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
+def test_where_it_is_offered() -> None:
+    few, many = plain("Q4_0", 64), plain("Q4_0", 64, 256)
+    for module, structure in ((matvec, few), (matmul, many)):
+        assert isinstance(module.default(structure, CPU), wide.WideTuning)
+        assert any(isinstance(t, wide.WideTuning) for t in module.space(structure, CPU))
+        bare = replace(CPU, subgroups=False)
+        assert not any(isinstance(t, wide.WideTuning) for t in module.space(structure, bare))
+        assert not isinstance(module.default(structure, bare), wide.WideTuning)
+    small = replace(CPU, subgroup_min=2)
+    assert not isinstance(matvec.default(few, small), wide.WideTuning)
+    ragged = replace(few, columns=48, x=Span(48))
+    assert wide.space(ragged, CPU) == []
+    with pytest.raises(KernelError, match="cannot run"):
+        matvec.kernel(ragged, wide.WideTuning(), CPU)
