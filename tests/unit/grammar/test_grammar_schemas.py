@@ -99,7 +99,7 @@ def nested(levels: int) -> Any:
 
 HOSTILE: dict[str, tuple[Any, str]] = {
     "huge": ({"enum": ["x" * 1000] * 300}, "longer"),
-    "deep": (nested(60), "deep"),
+    "deep": (nested(200), "deep"),
     "very deep": (nested(5000), "deep"),
     "itself": ({"$ref": "#"}, "circle|Nothing"),
     "never ends": (
@@ -160,3 +160,23 @@ def test_long_enums_are_met(small_vocabulary: TokenVocabulary) -> None:
         text, ended = sample(grammar, small_vocabulary, seed, 60)
         assert ended
         assert json.loads(text) in values
+
+
+def test_chains_of_references_cost_no_stack(small_vocabulary: TokenVocabulary) -> None:
+    definitions = {
+        f"d{i}": {"type": "array", "items": {"$ref": f"#/$defs/d{(i + 1) % 700}"}}
+        for i in range(700)
+    }
+    schema = {"$defs": definitions, "$ref": "#/$defs/d0"}
+    grammar = compiled(schema, small_vocabulary)
+    assert grammar.automaton.run(b"[" * 2000) is not None
+
+
+def test_wide_objects_are_quick(small_vocabulary: TokenVocabulary) -> None:
+    names = {f"p{i}": {"type": "integer"} for i in range(1500)}
+    start = time.process_time()
+    grammar = compiled({"type": "object", "properties": names}, small_vocabulary)
+    text, ended = sample(grammar, small_vocabulary, 3, 100)
+    assert ended
+    assert set(json.loads(text)) <= names.keys()
+    assert time.process_time() - start < 8

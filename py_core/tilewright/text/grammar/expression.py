@@ -15,6 +15,8 @@ MAX_NODES = 200_000
 """Expressions of one grammar; beyond it the schema or grammar is refused."""
 UNBOUNDED = 1 << 60
 """``high`` of a repetition without an upper limit."""
+_MAX_FLAT = 16
+"""Parts of an expression that are taken over into the one around it."""
 _MAX_SHARED = 50
 """Branchings of a set of texts that are worked out one in another."""
 
@@ -104,7 +106,7 @@ class Grammar:
         for part in parts:
             if part.kind is Kind.FAIL:
                 return self.fail
-            if part.kind is Kind.SEQUENCE and len(part.parts) <= 16:
+            if part.kind is Kind.SEQUENCE and len(part.parts) <= _MAX_FLAT:
                 flat += part.parts
             elif part.kind is not Kind.EMPTY:
                 flat.append(part)
@@ -118,7 +120,8 @@ class Grammar:
         flat: dict[int, Node] = {}
         bits = 0
         for part in parts:
-            for item in part.parts if part.kind is Kind.CHOICE else (part,):
+            inner = part.kind is Kind.CHOICE and len(part.parts) <= _MAX_FLAT
+            for item in part.parts if inner else (part,):
                 if item.kind is Kind.BYTES:
                     bits |= item.byte_set
                 elif item.kind is not Kind.FAIL:

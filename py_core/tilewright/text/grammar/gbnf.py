@@ -16,7 +16,7 @@ from .expression import UNBOUNDED, Grammar, Node
 from .vocabulary import TokenVocabulary
 
 MAX_TEXT = 256 * 1024
-MAX_RULES = 5000
+MAX_RULES = 2000
 MAX_REPEAT = 20_000
 _MAX_DEPTH = 80
 _NAME = re.compile(r"[A-Za-z0-9_-]+")

@@ -21,7 +21,7 @@ from .formats import FORMATS
 from .regex import Pattern, build
 from .regex_limits import Limiter
 from .schema_arrays import array
-from .schema_document import MAX_DEPTH, OF_TYPE, Document, Schema, refused
+from .schema_document import OF_TYPE, Document, Schema, refused
 from .schema_merge import Merger, type_name, types_of
 from .schema_objects import Member, members, object_of
 
@@ -55,7 +55,8 @@ class SchemaCompiler:
         self.document = Document(root)
         self.merger = Merger(self.document)
         self._rules: dict[str, str] = {}
-        self._depth = 0
+        self._pending: list[tuple[str, Any, str]] = []
+        self._making = False
         self._prefix = f"schema {len(grammar.rules)}."
 
     def compile(self, schema: Any, path: str) -> Node:
@@ -67,13 +68,21 @@ class SchemaCompiler:
         if name is None:
             if len(self._rules) >= MAX_SCHEMAS:
                 raise refused(path, f"it has more than {MAX_SCHEMAS} different parts")
-            if self._depth >= MAX_DEPTH:
-                raise refused(path, f"it is nested more than {MAX_DEPTH} schemas deep")
-            name = self._rules[key] = f"{self._prefix}{len(self._rules)} {path}"
-            self._depth += 1
-            self.grammar.rules[name] = self._body(schema, path)
-            self._depth -= 1
+            name = self._rules[key] = f"{self._prefix}{len(self._rules)} {path[-60:]}"
+            self._pending.append((name, schema, path))
+            if not self._making:
+                self._make_rules()
         return self.grammar.rule(name)
+
+    def _make_rules(self) -> None:
+        """Make the rules that are called; one after another, so that depth costs no stack."""
+        self._making = True
+        try:
+            while self._pending:
+                name, schema, path = self._pending.pop()
+                self.grammar.rules[name] = self._body(schema, path)
+        finally:
+            self._making = False
 
     def _body(self, schema: Any, path: str) -> Node:
         found = self.merger.resolved(schema, path)

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 from ...errors import InvalidRequestError
 
 MAX_BYTES = 256 * 1024
-MAX_DEPTH = 48
+MAX_DEPTH = 150
+"""Levels of JSON."""
 ANNOTATIONS = frozenset(
     {
         *("title", "description", "default", "examples", "example", "$comment", "$schema", "$id"),
@@ -39,7 +40,7 @@ Schema = Mapping[str, Any]
 
 def refused(path: str, reason: str) -> InvalidRequestError:
     """Return the error for a schema that is not supported."""
-    where = f" (at {path})" if path else ""
+    where = f" (at {path[-120:]})" if path else ""
     return InvalidRequestError(f"The schema is refused{where}: {reason}.", field="schema")
 
 
@@ -78,8 +79,8 @@ def _check_depth(schema: Any) -> None:
     pending: list[tuple[Any, int]] = [(schema, 0)]
     while pending:
         value, depth = pending.pop()
-        if depth > 3 * MAX_DEPTH:
-            raise refused("", f"it is nested more than {MAX_DEPTH} schemas deep")
+        if depth > MAX_DEPTH:
+            raise refused("", f"it is nested more than {MAX_DEPTH} levels deep")
         if isinstance(value, Mapping):
             pending += [(item, depth + 1) for item in value.values()]
         elif isinstance(value, list):

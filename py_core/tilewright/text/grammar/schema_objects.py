@@ -85,7 +85,7 @@ def object_of(
     high = UNBOUNDED if others is None and high >= len(declared) else high
     top = max(1, low, high + 1 if high != UNBOUNDED else 0)
     if high != UNBOUNDED and top * (len(declared) + 1) > _MAX_COUNTED:
-        high, top = _MAX_COUNTED // (len(declared) + 1) - 1, _MAX_COUNTED // (len(declared) + 1)
+        raise refused(path, "so many properties cannot be counted for minProperties, maxProperties")
     comma = grammar.literal(json_text.COMMA)
     tails = [_further(grammar, others, comma, count, low, high) for count in range(top + 1)]
     for member in reversed(declared):
