@@ -83,10 +83,12 @@ class WasmRunner:
         max_sequences: int = 4,
         cache_tokens: int | None = None,
         choose: lower.ChooseTuning = lower.default_choice,
+        wide: bool = False,
         on_progress: weights.Report | None = None,
     ) -> WasmRunner:
         """Build the graph, lay the memory out, load the weights.
 
+        ``wide``: activations have 16 bits throughout: nearly exact, half as fast.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
         Raises OutOfMemoryError where 4 GiB do not suffice, UnsupportedModelError for a format or
         an op that has no kernel here, DeviceUnavailableError without wasmtime.
@@ -109,7 +111,7 @@ class WasmRunner:
             max_sequences=max_sequences,
             chunk=chunk,
         )
-        program = _Program(layout, graphs, own, chunk, max_sequences, choose)
+        program = _Program(layout, graphs, own, chunk, max_sequences, choose, wide)
         memory = NativeMemory(layout.nbytes)
         await weights.load_weights(memory, placed, file, on_progress)
         for table, address in own.ropes.items():
@@ -367,6 +369,7 @@ class _Program:
         chunk: int,
         max_sequences: int,
         choose: lower.ChooseTuning,
+        wide: bool,
     ) -> None:
         self.chunk = chunk
         self.activations: dict[Family, state.Activations] = {}
@@ -382,7 +385,7 @@ class _Program:
             layout.take(row),
         )
         module = Module(weights.IMPORTED)
-        kernels = lower.Kernels(module, choose)
+        kernels = lower.Kernels(module, choose, wide)
         capacities = {name: _capacities(name, chunk, max_sequences) for name in graphs}
         needed = max(lower.scratch_bytes(graphs[n], capacities[n]) for n in graphs)
         scratch = layout.take(needed)

@@ -81,7 +81,7 @@ def scratch_bytes(graph: Graph, counts: Mapping[Rows, int]) -> int:
     inputs, products = 0, 256
     for op in graph.ops:
         if isinstance(op, Linear | ExpertLinear):
-            size = counts[op.x.rows] * quantize.activation_bytes(op.x.width + 31)
+            size = counts[op.x.rows] * quantize.activation_bytes(op.x.width + 31, wide=True)
             inputs = max(inputs, size)
             used = op.used if isinstance(op, ExpertLinear) else 1
             wide = 2 * op.out.width if op.gated else op.out.width
@@ -99,6 +99,8 @@ class Kernels:
 
     module: Module
     choose: ChooseTuning = default_choice
+    wide: bool = False
+    """16-bit activations for all formats, not only where they cost nothing."""
     made: dict[Any, Function] = field(default_factory=dict)
 
     def get(self, key: Any, add: Callable[[str], Function]) -> Function:
@@ -106,6 +108,10 @@ class Kernels:
         if key not in self.made:
             self.made[key] = add(f"k{len(self.made)}")
         return self.made[key]
+
+    def is_wide(self, form: Packing) -> bool:
+        """Whether activations that meet this layout have 16 bits."""
+        return self.wide or form.quants == "byte"
 
     def linear(self, quant: QuantType, many: bool) -> Function:
         """Return the kernel of a format's linear map."""
@@ -118,7 +124,7 @@ class Kernels:
                     self.module, name, rows=tile[0], tokens=tile[1]
                 ),
             )
-        structure = linear.Structure(form)
+        structure = linear.Structure(form, self.is_wide(form))
         tuning = self.choose(structure, many)
         return self.get(
             (structure, tuning),
@@ -150,7 +156,7 @@ class Lowering:
         """Most tokens, outputs and sequences of a step."""
         self._many = many
         self._calls: list[tuple[Function, list[Any]]] = []
-        self._quantized: tuple[Value, int] | None = None
+        self._quantized: tuple[Value, int, bool] | None = None
 
     def lower(self, graph: Graph, name: str) -> Function:
         """Add the kernels and the function that calls them."""
@@ -206,11 +212,13 @@ class Lowering:
         address, stride = self._span(x)
         if form is None:
             return address, stride
-        size = quantize.activation_bytes(x.width)
-        if self._quantized is None or self._quantized[0] is not x:
-            kernel = self._kernels.get("quantize", lambda name: quantize.add_quantize(self._module))
+        wide = self._kernels.is_wide(form)
+        size = quantize.activation_bytes(x.width, wide=wide)
+        if self._quantized is None or self._quantized[::2] != (x, wide):
+            add = quantize.add_quantize_wide if wide else quantize.add_quantize
+            kernel = self._kernels.get(("quantize", wide), lambda name: add(self._module))
             self._call(kernel, address, stride, x.width // 32, x.rows, self._scratch)
-            self._quantized = (x, self._activations.arena.slot_of(x))
+            self._quantized = (x, self._activations.arena.slot_of(x), wide)
         return self._scratch, size
 
     def _products(self, nbytes: int) -> int:
@@ -265,7 +273,10 @@ class Lowering:
         form = packing(op.weight.quant)
         x, x_row = self._input(op.x, form)
         columns = op.weight.columns
-        piece = 4 * columns if form is None else quantize.activation_bytes(columns)
+        piece = 4 * columns
+        if form is not None:
+            wide_x = self._kernels.is_wide(form)
+            piece = quantize.activation_bytes(columns, wide=wide_x)
         cells = columns if form is None else columns // 32
         many = op.expert_rows
         size = floats.float_bytes(many, columns) if form is None else form.nbytes(many, columns)

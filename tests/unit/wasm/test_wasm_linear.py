@@ -14,8 +14,8 @@ wasmtime = pytest.importorskip("wasmtime", reason="the WebAssembly backend needs
 
 from tilewright.wasm.native import NativeMemory  # noqa: E402
 
-MEMORY = 8 << 20
-RAW, X, PACKED_X, OUT, SCRATCH, IDS = (i << 20 for i in range(1, 7))
+MEMORY = 9 << 20
+RAW, X, PACKED_X, OUT, SCRATCH, IDS, WIDE_X = (i << 20 for i in range(1, 8))
 
 
 def quantized(x: np.ndarray) -> np.ndarray:
@@ -55,6 +55,21 @@ def test_every_candidate_is_the_numpy_twin(quant: str) -> None:
     setup.call("embed", 64, columns // 32, IDS, len(ids), OUT, 4 * columns, 0.5, rows)
     table = np.frombuffer(memory.read(OUT, 16 * columns), np.float32).reshape(4, -1)
     np.testing.assert_allclose(table, 0.5 * weight[ids], rtol=3e-6, atol=1e-7)
+
+    exact = x.astype(np.float64) @ weight.astype(np.float64).T
+    memory.write(OUT, b"\xff" * 4 * tokens * rows)
+    module = Module(Memory("env", "memory", 1))
+    quantize.add_quantize_wide(module)
+    wide = linear.Structure(form, wide=True)
+    linear.add_linear(module, "product", wide, linear.default(wide, many=True, relaxed=True))
+    made, x_row = (
+        memory.instantiate(module.assemble()),
+        quantize.activation_bytes(columns, wide=True),
+    )
+    made.call("quantize_wide", X, 4 * columns, columns // 32, tokens, WIDE_X)
+    made.call("product", 64, columns // 32, rows, WIDE_X, x_row, tokens, OUT, 4 * rows)
+    y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32).reshape(tokens, rows)
+    assert np.all(np.abs(y - exact) <= 2e-5 * bound + 1e-7)
 
     seen = []
     structure = linear.Structure(form)

@@ -16,10 +16,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ...errors import KernelError
 from ..assembler import Expr, Function, Local, Module, f32x4, i16x8, i32, i32x4, shuffle32, v128
 from .lanes import store_some
 from .packing import LANES, Packing
-from .quantize import BLOCK_BYTES, HALF_TOTALS, SCALE, SUMS, TOTAL
+from .quantize import (
+    BLOCK_BYTES,
+    HALF_TOTALS,
+    SCALE,
+    SUMS,
+    TOTAL,
+    WIDE_BYTES,
+    WIDE_HALF_SUMS,
+    WIDE_HALF_TOTALS,
+    WIDE_SCALE,
+    WIDE_SUM,
+    WIDE_TOTAL,
+)
 
 Method = Literal["dot16", "relaxed16", "relaxed32"]
 
@@ -31,6 +44,8 @@ class Structure:
     """What is computed."""
 
     packing: Packing
+    wide: bool = False
+    """Activations have 16 bits: nearly exact, and for signed 8-bit weights no slower."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +67,15 @@ def naive(structure: Structure) -> Tuning:
 
 def default(structure: Structure, *, many: bool, relaxed: bool) -> Tuning:
     """Return a good guess without measuring; ``many``: for a prompt rather than one token."""
-    signed = structure.packing.quants == "byte"
-    method: Method = "relaxed16" if relaxed and not signed else "dot16"
+    plain = structure.packing.quants == "byte" or structure.wide
+    method: Method = "relaxed16" if relaxed and not plain else "dot16"
     return Tuning(method, 8, 2 if many else 1)
 
 
 def space(structure: Structure, *, many: bool, relaxed: bool) -> list[Tuning]:
     """Return the candidates worth timing, the naive one first."""
     methods: list[Method] = ["dot16"]
-    if relaxed and structure.packing.quants != "byte":
+    if relaxed and structure.packing.quants != "byte" and not structure.wide:
         methods += ["relaxed16", "relaxed32"]
     tiles = [(4, 2), (4, 4), (8, 2), (8, 4), (16, 2)] if many else [(4, 1), (8, 1), (16, 1)]
     found = [Tuning(method, rows, tokens) for method in methods for rows, tokens in tiles]
@@ -72,6 +87,8 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
     f = module.function(name, ["i32"] * 8)
     weights, cells, rows, x, x_row, tokens, out, stride = f.parameters
     form = structure.packing
+    if tuning.method != "dot16" and (structure.wide or form.quants == "byte"):
+        raise KernelError(f"{tuning.method} needs 8-bit activations and unsigned weights.")
     pair = f.let(cells * (2 * form.cell_bytes))
     row = f.local("i32")
     # The widest strips first, then those of four rows.
@@ -83,7 +100,7 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
                     w = _strips(f, form, weights + (row >> 3) * pair, pair, row, high)
                     first = x + token * x_row
                     xs = [f.let(first + x_row * n) for n in range(wide)]
-                    sums = _tile(f, form, tuning.method, w, xs, cells)
+                    sums = _tile(f, structure, tuning.method, w, xs, cells)
                     target = f.let(out + token * stride + (row << 2))
                     for n in range(wide):
                         for g in range(high):
@@ -118,31 +135,35 @@ def _strips(
 
 
 def _tile(
-    f: Function, form: Packing, method: Method, w: list[_Strip], xs: list[Local], cells: Local
+    f: Function, s: Structure, method: Method, w: list[_Strip], xs: list[Local], cells: Local
 ) -> list[list[Local]]:
     """Return the sums ``[strip][token]``, each f32x4, of whole rows."""
+    form = s.packing
+    scale_at = WIDE_SCALE if s.wide else SCALE
+    total_at = WIDE_TOTAL if s.wide else TOTAL
+    half_at = WIDE_HALF_TOTALS if s.wide else HALF_TOTALS
     zero = f32x4.const(0.0)
     totals = [[f.let(zero) for _ in xs] for _ in w]
-    products = _Products(f, form, method, w, xs)
+    products = _Products(f, s, method, w, xs)
     with f.range(cells):
         for part, quants in enumerate(_parts(form)):
             integers = products.sums(part, quants)
             for g, strip in enumerate(w):
                 scale = f.let(strip.load(form.scales_at + 16 * part))
                 for n, x in enumerate(xs):
-                    factor = f32x4.mul(scale, v128.load32_splat(x, offset=SCALE))
+                    factor = f32x4.mul(scale, v128.load32_splat(x, offset=scale_at))
                     value = f32x4.convert_i32x4_s(integers[g][n])
                     totals[g][n].set(f32x4.relaxed_madd(value, factor, totals[g][n]))
                 if form.offset:
                     offset = f.let(strip.load(form.offsets_at + 16 * part))
-                    sum_at = TOTAL if form.group == 32 else HALF_TOTALS + 4 * part
+                    sum_at = total_at if form.group == 32 else half_at + 4 * part
                     for n, x in enumerate(xs):
                         total = v128.load32_splat(x, offset=sum_at)
                         totals[g][n].set(f32x4.relaxed_madd(offset, total, totals[g][n]))
         for pointer in dict.fromkeys(strip.pointer for strip in w):
             pointer.set(pointer + 2 * form.cell_bytes)
         for x in xs:
-            x.set(x + BLOCK_BYTES)
+            x.set(x + (WIDE_BYTES if s.wide else BLOCK_BYTES))
     return totals
 
 
@@ -155,9 +176,10 @@ class _Products:
     """Integer sums of one cell's products."""
 
     def __init__(
-        self, f: Function, form: Packing, method: Method, w: list[_Strip], xs: list[Local]
+        self, f: Function, s: Structure, method: Method, w: list[_Strip], xs: list[Local]
     ) -> None:
-        self._f, self._form, self._method, self._w, self._xs = f, form, method, w, xs
+        self._f, self._form, self._method, self._w, self._xs = f, s.packing, method, w, xs
+        self._wide = s.wide
         self._x = [f.local("v128") for _ in xs]
         self._quads = [f.local("v128") for _ in w]
         wide = 2 if method == "dot16" else 1
@@ -189,6 +211,9 @@ class _Products:
     def _correction(self, x: Local, part: int) -> Expr:
         """Return i32x4 of minus zero times the sum of x over the part's columns."""
         zero = i32x4.const(-self._form.zero)
+        if self._wide:
+            at = WIDE_SUM if self._form.group == 32 else WIDE_HALF_SUMS + 4 * part
+            return i32x4.mul(v128.load32_splat(x, offset=at), zero)
         if self._form.group == 32:
             pair = i32x4.extadd_pairwise_i16x8_s(v128.load32_splat(x, offset=SUMS))
             return i32x4.mul(pair, zero)
@@ -255,6 +280,9 @@ class _Products:
         started = False
         for run, quads in self._visits(runs):
             for own, x in zip(self._x, self._xs, strict=True):
+                if self._wide:
+                    own.set(v128.load64_splat(x, offset=8 * run))
+                    continue
                 four = v128.load32_splat(x, offset=4 * run)
                 own.set(four if relaxed else i16x8.extend_low_i8x16_s(four))
             for g, quad in enumerate(quads):

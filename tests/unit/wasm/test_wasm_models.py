@@ -1,0 +1,222 @@
+"""Whole models on the CPU path: golden and reference models, the engine's promises, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.reference import golden_models
+
+from tilewright.engine.engine import Engine
+from tilewright.engine.sampling import SamplingParams
+from tilewright.engine.wasm_runner import WasmRunner
+from tilewright.errors import OutOfMemoryError, UnsupportedModelError
+from tilewright.formats.gguf import read_gguf
+from tilewright.formats.model_file import ModelFile
+from tilewright.formats.open import open_model
+from tilewright.formats.source import MemorySource
+from tilewright.wasm import lower
+from tilewright.wasm.kernels.packing import FLOAT_FORMATS, PACKINGS
+
+pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
+
+MANIFEST = golden_models.FOLDER.parents[3] / "shared/oracle/models_and_logits/manifest.json"
+CASES: list[dict[str, Any]] = (
+    json.loads(MANIFEST.read_text())["models"] if MANIFEST.is_file() else []
+)
+KNOWN = [c for c in CASES if c["quantization"] in (*PACKINGS, *FLOAT_FORMATS)]
+
+
+def name(case: dict[str, Any]) -> str:
+    return str(case["file"]).removeprefix("models/")
+
+
+async def golden(model: str) -> ModelFile:
+    path = golden_models.FOLDER / f"{model}.gguf"
+    return await read_gguf(MemorySource(path.read_bytes(), path.name))
+
+
+async def all_logits(engine: Engine, ids: Sequence[int]) -> np.ndarray:
+    data = b"".join([piece async for piece in engine.logits(ids)])
+    return np.frombuffer(data, np.float32).reshape(len(ids), -1)
+
+
+async def closed(engine: Engine, runner: WasmRunner, file: ModelFile) -> None:
+    await engine.close()
+    await runner.close()
+    file.close()
+
+
+@pytest.mark.parametrize("model", golden_models.NAMES)
+async def test_golden_models(model: str) -> None:
+    wanted = golden_models.expected(model)
+    runner = await WasmRunner.load(await golden(model), context_length=golden_models.CONTEXT)
+    engine = Engine(runner)
+    ids = [int(i) for i in wanted["ids"]]
+    if "logits" in wanted:
+        assert np.abs(await all_logits(engine, ids) - wanted["logits"]).max() <= 1e-4
+    else:
+        (got,) = await engine.embed([ids])
+        assert np.abs(np.array(got) - wanted["pooled"]).max() <= 1e-4
+    await engine.close()
+    await runner.close()
+
+
+@pytest.mark.parametrize("case", KNOWN, ids=name)
+async def test_reference_models(case: dict[str, Any], compared: Callable[[str, str], None]) -> None:
+    exact = case["exact"]
+    folder = MANIFEST.parent
+    file = await open_model(str(folder / case["file"]))
+    runner = await WasmRunner.load(file, context_length=exact.get("n_ctx"), max_sequences=2)
+    engine = Engine(runner)
+    floats = case["quantization"] in FLOAT_FORMATS
+    # 8-bit activations are the formats' limit, here and in llama.cpp: its own distance, doubled.
+    most = 1e-3 if floats else case["tolerance"]["native_like"]["max_abs"]
+    mean = 1e-4 if floats else case["tolerance"]["native_like"]["mean_abs"]
+    ids = case["token_ids"]
+    if "logits" not in exact:
+        wanted = np.load(folder / exact["pooled"]).reshape(-1)
+        got = np.array((await engine.embed([ids]))[0])
+        scale = 1.0 if abs(float(np.linalg.norm(got)) - 1) > 1e-3 else np.linalg.norm(wanted)
+        assert np.abs(got - wanted / scale).max() <= most
+    else:
+        wanted = np.load(folder / exact["logits"])
+        got = await all_logits(engine, ids)
+        error = np.abs(got - wanted)
+        assert error.max() <= most
+        assert error.mean() <= mean
+        ordered = np.sort(wanted, axis=1)
+        clear = ordered[:, -1] - ordered[:, -2] > 2 * error.max(axis=1)
+        assert np.array_equal(got.argmax(1)[clear], wanted.argmax(1)[clear])
+        params = SamplingParams(temperature=0, max_tokens=32, ignore_eos=True)
+        greedy = [t.id async for t in engine.generate(exact["greedy_prompt_ids"], params)]
+        different = [n for n in range(32) if greedy[n] != exact["greedy_ids"][n]]
+        if different:
+            assert exact["greedy_margins"][different[0]] <= 2 * most
+            assert not floats
+    await closed(engine, runner, file)
+    compared("models on the CPU path", name(case))
+
+
+@pytest.mark.parametrize("case", [c for c in KNOWN if "logits" in c["exact"]], ids=name)
+async def test_with_wide_activations_integers_are_nearly_exact(case: dict[str, Any]) -> None:
+    wanted = np.load(MANIFEST.parent / case["exact"]["logits"])
+    file = await open_model(str(MANIFEST.parent / case["file"]))
+    runner = await WasmRunner.load(
+        file, context_length=case["exact"].get("n_ctx"), max_sequences=1, wide=True
+    )
+    engine = Engine(runner)
+    error = np.abs(await all_logits(engine, case["token_ids"]) - wanted)
+    assert error.max() <= 5e-3
+    assert error.mean() <= 5e-4
+    await closed(engine, runner, file)
+
+
+async def test_every_candidate_gives_the_same_logits() -> None:
+    case = next((c for c in KNOWN if name(c) == "llama.Q4_K.gguf"), None)
+    if case is None:
+        pytest.skip("the reference data ../shared/oracle is not on this machine")
+    file = await open_model(str(MANIFEST.parent / case["file"]))
+    seen = []
+    for choose in (lower.default_choice, lower.plain_choice):
+        runner = await WasmRunner.load(file, context_length=64, choose=choose)
+        engine = Engine(runner)
+        seen.append(await all_logits(engine, case["token_ids"]))
+        await engine.close()
+        await runner.close()
+    file.close()
+    assert np.array_equal(seen[0], seen[1])
+
+
+async def test_chunks_batches_and_cache_change_nothing() -> None:
+    file = await golden("llama-moe")
+    ids = [int(i) for i in golden_models.expected("llama-moe")["ids"]]
+    params = SamplingParams(temperature=0.9, seed=3, max_tokens=12, logprobs=2, ignore_eos=True)
+
+    async def tokens(engine: Engine, prompt: list[int]) -> list[tuple[int, float | None]]:
+        return [(t.id, t.logprob) async for t in engine.generate(prompt, params)]
+
+    runner = await WasmRunner.load(file, context_length=128)
+    engine = Engine(runner)
+    alone = [await tokens(engine, ids[:n]) for n in (5, 17, 33)]
+    again = await tokens(engine, ids[:33])  # its prefix is in the cache by now
+    generations = [engine.submit(ids[:n], params) for n in (5, 17, 33)]
+    together = [[(t.id, t.logprob) async for t in g] for g in generations]
+    await engine.close()
+    await runner.close()
+    assert [[t for t, _ in run] for run in together] == [[t for t, _ in run] for run in alone]
+    assert [t for t, _ in again] == [t for t, _ in alone[2]]
+    for run, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose([p for _, p in run], [p for _, p in other], atol=1e-5)
+
+
+async def test_penalties_follow_the_answer() -> None:
+    """A huge presence penalty forbids every id that was drawn before."""
+    file = await golden("qwen2")
+    runner = await WasmRunner.load(file, context_length=64)
+    engine = Engine(runner)
+    params = SamplingParams(
+        temperature=0,
+        presence_penalty=2.0,
+        max_tokens=30,
+        ignore_eos=True,
+        frequency_penalty=2.0,
+        repetition_penalty=2.0,
+    )
+    free = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True)
+    drawn = [t.id async for t in engine.generate([1, 2, 3], params)]
+    plain = [t.id async for t in engine.generate([1, 2, 3], free)]
+    await engine.close()
+    await runner.close()
+    assert len(set(drawn)) > len(set(plain))
+
+
+async def test_what_cannot_run_is_refused_with_a_reason() -> None:
+    file = await golden("llama-linear")
+    with pytest.raises(OutOfMemoryError, match="4 GiB"):
+        await WasmRunner.load(file, context_length=64, cache_tokens=1 << 27)
+    unknown = next((c for c in CASES if c not in KNOWN), None)
+    if unknown is not None:
+        other = await open_model(str(Path(MANIFEST.parent) / unknown["file"]))
+        with pytest.raises(UnsupportedModelError, match="cannot read"):
+            await WasmRunner.load(other, context_length=64)
+        other.close()
+
+
+def test_the_command_line_runs_it() -> None:
+    case = next((c for c in KNOWN if name(c) == "llama.Q5_0.gguf"), None)
+    if case is None:
+        pytest.skip("the reference data ../shared/oracle is not on this machine")
+    command = [
+        sys.executable,
+        "-m",
+        "tilewright.serve.cli",
+        "run",
+        str(MANIFEST.parent / case["file"]),
+    ]
+    options = [
+        "Once upon",
+        "--backend",
+        "wasm",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "4",
+        "--json",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(golden_models.FOLDER.parents[2] / "py_core")}
+    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["ids"]) == 4
+    refused = subprocess.run(
+        [*command, *options, "--kv", "q8_0"], capture_output=True, text=True, env=environment
+    )
+    assert refused.returncode == 2
+    assert "f32" in refused.stderr
