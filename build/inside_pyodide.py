@@ -29,6 +29,7 @@ LAZY = [
     "encodings.cp437",  # names in zip files
     "encodings.idna",
     "encodings.latin_1",
+    "encodings.unicode_escape",  # string literals of chat templates, jinja2.lexer
     "encodings.utf_16_le",
     "encodings.utf_32",
     "encodings.utf_8",
