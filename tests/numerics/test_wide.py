@@ -31,9 +31,9 @@ def has_subgroups(device: Device) -> None:
 
 @pytest.mark.parametrize("name", BLOCK)
 async def test_every_format(device: Device, name: str) -> None:
-    structure = plain(name, 37, 3)
-    case = await linear_case(device, structure, 3)
-    tuning = wide.WideTuning(8, 8, 4)
+    structure = plain(name, 37, 2)
+    case = await linear_case(device, structure, 2)
+    tuning = wide.WideTuning(8, 4, 1)
     await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
 
 
@@ -50,26 +50,34 @@ CASES = [
 
 
 @pytest.mark.parametrize("structure", CASES)
-async def test_every_candidate(device: Device, structure: LinearStructure) -> None:
+async def test_prologues_and_epilogues(device: Device, structure: LinearStructure) -> None:
     """With one token less than the capacity, so that tiles have a ragged end."""
     case = await linear_case(device, structure, max(1, structure.tokens - 1))
-    tunings = [t for t in wide.space(structure, device.capabilities) if t.workgroup == 8]
-    if device.capabilities.software:
-        assert tunings
-    default = wide.default(structure, CPU)
-    assert default is not None
-    for tuning in dict.fromkeys([default, *tunings]):
+    tunings = [wide.WideTuning(8, 4, 4), wide.WideTuning(8, 8, 8 if structure.tokens > 4 else 1)]
+    for tuning in tunings:
         await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
 
 
+async def test_every_candidate(device: Device) -> None:
+    if not device.capabilities.software:
+        pytest.skip("these candidates are for CPU adapters")
+    for structure in (plain("Q4_0", 64), plain("Q4_K", 64, 9)):
+        case = await linear_case(device, structure, structure.tokens)
+        tunings = wide.space(structure, device.capabilities)
+        assert len(tunings) >= 3
+        for tuning in tunings:
+            await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
 def test_where_it_is_offered() -> None:
-    few, many = plain("Q4_0", 64), plain("Q4_0", 64, 256)
+    few, many = plain("Q4_0", 8192), plain("Q4_0", 8192, 256)
     for module, structure in ((matvec, few), (matmul, many)):
         assert isinstance(module.default(structure, CPU), wide.WideTuning)
         assert any(isinstance(t, wide.WideTuning) for t in module.space(structure, CPU))
         bare = replace(CPU, subgroups=False)
         assert not any(isinstance(t, wide.WideTuning) for t in module.space(structure, bare))
         assert not isinstance(module.default(structure, bare), wide.WideTuning)
+    assert not isinstance(matvec.default(plain("Q4_0", 64), CPU), wide.WideTuning)
     small = replace(CPU, subgroup_min=2)
     assert not isinstance(matvec.default(few, small), wide.WideTuning)
     ragged = replace(few, columns=48, x=Span(48))

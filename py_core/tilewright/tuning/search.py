@@ -9,8 +9,9 @@ measuring bench and a subject; no budget beyond a deadline, no records.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import KernelError
 from . import space
@@ -25,6 +26,9 @@ FINALISTS = 3
 """Candidates that are left at the end."""
 BURST = 4e-3
 """Seconds of a burst in the first round, about; it doubles with every round."""
+_HALVING = 0.3
+"""Part of the time that is kept for timing the survivors again: one burst may have met a busy
+machine."""
 _MOST = 256
 """Instances per burst."""
 
@@ -57,22 +61,27 @@ async def search(
     default_seconds: float,
     until: float,
     report: Callable[[Outcome], None],
+    liked: Sequence[Any] = (),
 ) -> Outcome:
     """Search a kernel's space until ``bench.left`` falls to ``until`` seconds.
 
-    ``default_seconds``: of one instance, as a first guess. Naive and default are always timed.
+    ``default_seconds``: of one instance, as a first guess; ``liked``: Tunings to try early. Naive
+    and default are always timed.
     """
     module, structure, capabilities = subject.module, subject.structure, bench.device.capabilities
     naive = module.naive(structure)
     default = module.default(structure, capabilities)
     tunings = space.candidates(module, structure, capabilities)
+    early = [naive, default, *liked]
+    tunings.sort(key=lambda tuning: early.index(tuning) if tuning in early else len(early))
     label = module.kernel(structure, default, capabilities).label
     outcome = Outcome(label, len(tunings))
     count = min(max(round(BURST / max(default_seconds, 1e-7)), 1), _MOST)
+    enough = until + _HALVING * (bench.left - until)
     expected = await bench.expected(subject, naive)
     for tuning in tunings:
         required = tuning in (naive, default)
-        if bench.left <= until and not required:
+        if bench.left <= enough and not required:
             break
         try:
             candidate = await bench.candidate(subject, tuning)

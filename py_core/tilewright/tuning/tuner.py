@@ -68,6 +68,7 @@ class Tuner:
         self._bench = bench
         self._records = records
         self._on_event = on_event
+        self._liked: dict[Any, Sequence[Any]] = {}
 
     async def tune(self, workloads: Sequence[Workload]) -> None:
         """Tune every step; ``records`` holds what was found, also when cancelled on the way.
@@ -142,7 +143,10 @@ class Tuner:
             self._tell_record(workload, subject, record, share, outcome=outcome, done=False)
 
         each = seconds / subject.instances
-        outcome = await search(self._bench, subject, each, until, report)
+        liked = self._liked.get(subject.module, ())
+        outcome = await search(self._bench, subject, each, until, report, liked)
+        # What won for one shape is tried first for the next.
+        self._liked[subject.module] = [candidate.tuning for candidate in outcome.finalists]
         record = self._record(subject, outcome)
         self._records.put(record)
         self._tell_record(workload, subject, record, share, outcome=outcome)

@@ -98,9 +98,12 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
     """Return the candidates worth timing, naive first, then the default."""
     found = [naive(structure), default(structure, capabilities)]
     found.append(DirectTuning(64, 4))
+    wider = wide.space(structure, capabilities)
+    if wider:  # always faster than any other kernel on a CPU
+        quad_guess = quad_default(structure, structure.outputs, structure.tokens, capabilities)
+        return list(dict.fromkeys([*found, quad_guess, *wider]))
     workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
     found += [QuadTuning(size, 4) for size in workgroups]
-    found += wide.space(structure, capabilities)
     for shape in _TILES:
         if shape.threads > capabilities.max_invocations:
             continue

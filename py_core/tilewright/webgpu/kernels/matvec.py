@@ -119,7 +119,11 @@ def quad_default(
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
     found = candidates(dense_roles(structure), structure, capabilities)
-    found += wide.space(structure, capabilities)
+    wider = wide.space(structure, capabilities)
+    if wider:  # always faster than a quad kernel of any size
+        found = [tuning for tuning in found if not isinstance(tuning, QuadTuning)]
+        found.append(quad_default(structure, structure.outputs, structure.tokens, capabilities))
+    found += wider
     return list(dict.fromkeys([naive(structure), default(structure, capabilities), *found]))
 
 

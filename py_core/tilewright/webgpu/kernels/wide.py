@@ -19,6 +19,9 @@ from .packing import packing
 _VECTOR_FORMATS = {"Q4_0": ("nibbles", "q4_0"), "Q4_K": ("nibbles", "q4_k"), "Q8_0": ("q8_0",)}
 """Formats whose codes are read four words at once, and their files in ``shaders/quant/wide``."""
 
+_SMALL = 1 << 18
+"""Weights of a matrix from which on the compile time is worth it without measuring."""
+
 
 @dataclass(frozen=True)
 class WideTuning:
@@ -54,29 +57,39 @@ def _staged_bytes(structure: LinearStructure, tuning: WideTuning) -> int:
 
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> WideTuning | None:
-    """Return what was best on llvmpipe, or None where it does not apply."""
-    tile = 1 if structure.tokens == 1 else (4 if structure.tokens <= 4 else 8)
-    workgroup = 8 if structure.rows < 2048 else 16
-    found = WideTuning(workgroup, 8, tile)
-    if structure.has_prologue and tile > 1:
-        found = replace(found, tile=4)
-    usable = capabilities.software and capabilities.subgroup_min >= found.lanes
+    """Return what was good on llvmpipe and compiles fast, or None where it does not apply.
+
+    These kernels take a driver three times as long to compile as plain ones: not for small weights.
+    """
+    found = WideTuning(_workgroup(structure), 8, 1)
+    if structure.tokens > 1:
+        found = replace(found, rows=4, tile=4)
+    usable = (
+        capabilities.software
+        and capabilities.subgroup_min >= found.lanes
+        and structure.rows * structure.columns >= _SMALL
+    )
     return found if usable and supports(structure, found, capabilities) else None
 
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[WideTuning]:
-    """Return the candidates worth timing: CPU adapters only."""
+    """Return the candidates worth timing: CPU adapters only, the likeliest first."""
     if not capabilities.software:
         return []
-    tiles = (1,) if structure.tokens == 1 else (4, 8)
-    found = [
-        WideTuning(workgroup, rows, tile, lanes)
-        for tile in tiles
-        for rows in ((8,) if tile == 8 else (8, 4))
-        for lanes in (8, 4)
-        for workgroup in (8, 16, 32)
-    ]
+    workgroup = _workgroup(structure)
+    shapes = [(8, 1), (4, 1)] if structure.tokens == 1 else [(4, 4), (8, 4)]
+    if structure.tokens > 4 and capabilities.subgroup_max >= 8:
+        # 256 sums: SwiftShader, whose subgroups are four lanes, compiles that for seconds
+        shapes.insert(0, (8, 8))
+    found = [WideTuning(workgroup, rows, tile, lanes) for lanes in (8, 4) for rows, tile in shapes]
+    if structure.tokens == 1:
+        found.append(WideTuning(16, 8, 1, 8))
     return [tuning for tuning in found if supports(structure, tuning, capabilities)]
+
+
+def _workgroup(structure: LinearStructure) -> int:
+    """Few rows: small workgroups, so that every processor gets some."""
+    return 8 if structure.rows < 2048 else 32
 
 
 def kernel(
