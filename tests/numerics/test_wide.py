@@ -29,8 +29,12 @@ def has_subgroups(device: Device) -> None:
         pytest.skip("this device has no subgroups of four lanes")
 
 
-@pytest.mark.parametrize("name", BLOCK)
-async def test_every_format(device: Device, name: str) -> None:
+# Those read by the vector, and one of each kind of the others (scales per 8, 16, 32; minimum; table).
+FORMATS = ("Q4_0", "Q4_K", "Q8_0", "F32", "BF16", "Q5_1", "Q6_K", "IQ4_XS", "IQ2_XXS")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_formats(device: Device, name: str) -> None:
     structure = plain(name, 37, 2)
     case = await linear_case(device, structure, 2)
     tuning = wide.WideTuning(8, 4, 1)
