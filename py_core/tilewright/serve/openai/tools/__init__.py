@@ -18,6 +18,6 @@ def dialect_of(template: str) -> Dialect | None:
         return MistralNamed() if "[ARGS]" in template else Mistral()
     if "<tool_call>" in template and "<arg_key>" not in template and "<function=" not in template:
         return Hermes()
-    if "ipython" in template or '"parameters": ' in template:
+    if "ipython" in template:
         return Llama()
     return None
