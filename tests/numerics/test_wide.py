@@ -29,7 +29,7 @@ def has_subgroups(device: Device) -> None:
         pytest.skip("this device has no subgroups of four lanes")
 
 
-# Those read by the vector, and one of each kind of the others (scales per 8, 16, 32; minimum; table).
+# Those read by the vector, and some of each kind of the others (groups of 8, 16, 32; a table).
 FORMATS = ("Q4_0", "Q4_K", "Q8_0", "F32", "BF16", "Q5_1", "Q6_K", "IQ4_XS", "IQ2_XXS")
 
 

@@ -31,7 +31,7 @@ from ..webgpu.state import (
 from . import space
 from .verify import submit
 
-_POSITIONS = 1024
+_POSITIONS = 512
 """Positions of the cache that attention is timed on, where the context is as long."""
 _CACHES = 8
 """Layers with a scratch cache of their own: enough to be cold."""
