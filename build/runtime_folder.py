@@ -29,6 +29,7 @@ DIST = ROOT / ".build" / "site"  # becomes dist/ when it is complete
 PUBLISHED = ROOT / "dist"
 LOCK = ROOT / ".build" / "site.lock"
 WEB = ROOT / "web"
+EXAMPLES = ROOT / "examples"
 CACHE = ROOT / ".build" / "compressed"
 PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
 COMPRESSED = {
@@ -44,6 +45,8 @@ COMPRESSED = {
     ".whl",
     ".txt",
 }
+
+EXAMPLE_FILES = {".html", ".js", ".css", ".txt"}
 
 
 def digest(*parts: bytes) -> str:
@@ -180,6 +183,13 @@ def write_scripts(runtime: dict[str, Any]) -> None:
         write(path.relative_to(WEB / "public").as_posix(), content)
 
 
+def write_examples() -> None:
+    """Copy the example pages as they are: they import the entry module by its relative address."""
+    for path in sorted(EXAMPLES.rglob("*")):
+        if path.suffix in EXAMPLE_FILES:
+            write(f"examples/{path.relative_to(EXAMPLES).as_posix()}", path.read_bytes())
+
+
 def name_assets(page: Path, text: str, assets: dict[str, str]) -> str:
     """Replace ``@asset/name`` in a page by the hashed file, and fail on one that is not there."""
 
@@ -261,6 +271,7 @@ def build() -> None:
     runtime = write_python()
     runtime["snapshot"] = write_snapshot(runtime)
     write_scripts(runtime)
+    write_examples()
     check_budget(write_manifest(runtime))
     shutil.rmtree(PUBLISHED, ignore_errors=True)
     DIST.rename(PUBLISHED)

@@ -12,7 +12,15 @@ import environment
 from environment import PYTHON, ROOT, run
 
 RUN_CLI = "import sys; from tilewright.serve.cli import main; sys.exit(main(sys.argv[1:]))"
-SITE_INPUTS = ("build", "py_core", "shaders", "web/src", "web/public", "web/package-lock.json")
+SITE_INPUTS = (
+    "build",
+    "py_core",
+    "shaders",
+    "web/src",
+    "web/public",
+    "web/package-lock.json",
+    "examples",
+)
 
 
 def setup(arguments: list[str]) -> int:
