@@ -6,6 +6,7 @@ how to tokenize forced text through a callable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from ...errors import InvalidRequestError
@@ -35,11 +36,24 @@ class CompiledGrammar:
             )
         lengths = checked(grammar, what)
         self.automaton = Automaton(grammar, lengths)
-        self.reserve = _RESERVE + lengths.growth()
-        """Bytes by which one more token may lengthen the shortest completion, and some more."""
         self.masks = MaskMaker(self.automaton, vocabulary)
         self.vocabulary = vocabulary
         self.encode = encode
+        self.growth = lengths.growth()
+        """Bytes by which one more token may lengthen the shortest completion."""
+        completion = self.automaton.completion(self.automaton.start)
+        tokens = len(self.tokens(completion)) or len(completion)
+        per_byte = tokens / len(completion) if completion else 1.0
+        self.reserve = _RESERVE + math.ceil(self.growth * per_byte)
+        """Tokens that are kept for that."""
+
+    def tokens(self, data: bytes) -> list[int]:
+        """Return tokens that spell ``data``: as the tokenizer does, or each as long as can be."""
+        text = data.decode("utf-8", "ignore") if MARK not in data else ""
+        ids = self.encode(text) if text else []
+        if b"".join([self.vocabulary.spelling(token) for token in ids]) == data:
+            return ids
+        return self.vocabulary.longest_tokens(data)
 
     def constraint(self, *, max_tokens: int | None = None, force: bool = True) -> TokenConstraint:
         """Return a constraint for one answer.
@@ -62,7 +76,6 @@ class TokenConstraint:
         self._state: State = compiled.automaton.start
         self._left = max_tokens
         self._force = force
-        self._closing: list[int] = []
         self._ended = False
 
     def forced(self) -> Sequence[int]:
@@ -75,8 +88,10 @@ class TokenConstraint:
         if state.accepting and not state.allowed:
             self._ended = True
             return self._compiled.vocabulary.end_ids[:1]
-        if self._left is not None and self._left <= state.shortest + self._compiled.reserve:
-            return self._close(self._left)
+        if self._left is not None:
+            closing = self._closing(state, self._left)
+            if closing is not None:
+                return closing
         if not self._force:
             return []
         run, _ = automaton.forced(state)
@@ -85,15 +100,18 @@ class TokenConstraint:
             self._advance(token)
         return ids
 
-    def _close(self, left: int) -> list[int]:
-        """Return the shortest completion and an end token, where they still fit."""
-        ids = self._tokens(self._compiled.automaton.completion(self._state), whole=True)
-        if len(ids) >= left or (not ids and not self._state.accepting):
-            return []
+    def _closing(self, state: State, left: int) -> list[int] | None:
+        """Return the shortest completion and an end token, where no more than that fits."""
+        compiled = self._compiled
+        if left > state.shortest + compiled.growth + _RESERVE:  # a token is a byte at least
+            return None
+        ids = compiled.tokens(compiled.automaton.completion(state))
+        if not len(ids) < left <= len(ids) + compiled.reserve or not (ids or state.accepting):
+            return None
         for token in ids:
             self._advance(token)
         self._ended = True
-        return [*ids, self._compiled.vocabulary.end_ids[0]]
+        return [*ids, compiled.vocabulary.end_ids[0]]
 
     def mask(self) -> bytes | None:
         """Return the ids that may come next."""
@@ -120,18 +138,17 @@ class TokenConstraint:
         if self._left is not None:
             self._left -= 1
 
-    def _tokens(self, run: bytes, *, whole: bool = False) -> list[int]:
+    def _tokens(self, run: bytes) -> list[int]:
         """Return the tokens that a forced run of bytes consists of in any case.
 
-        The last one may yet grow together with what follows, so it stays open (unless ``whole``).
-        Where the tokenizer spells the run otherwise, nothing is forced, or ``whole`` byte by byte.
+        The last one may yet grow together with what follows, so it stays open. Where the tokenizer
+        spells the run otherwise, nothing is forced.
         """
-        vocabulary = self._compiled.vocabulary
+        compiled = self._compiled
         text = run.decode("utf-8", "ignore") if MARK not in run else ""
-        ids = self._compiled.encode(text) if text else []
-        if b"".join([vocabulary.spelling(token) for token in ids]) == run:
-            return ids if whole else ids[:-1]
-        return vocabulary.longest_tokens(run) if whole else []
+        ids = compiled.encode(text) if text else []
+        spelled = b"".join([compiled.vocabulary.spelling(token) for token in ids])
+        return ids[:-1] if spelled == run else []
 
 
 def _only(vocabulary: TokenVocabulary) -> bytes:
