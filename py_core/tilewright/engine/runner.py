@@ -247,6 +247,17 @@ class ModelRunner:
             self._plans[key] = plan
         return self._plans[key]
 
+    async def prepare(self) -> None:
+        """Record what a first answer needs, so that it does not wait for the shader compiler."""
+        if self.encoder:
+            return
+        for tokens in PREFILL_BUCKETS[:2]:
+            rows = {Rows.TOKENS: min(tokens, self.prefill_chunk), Rows.OUTPUTS: 1}
+            rows[Rows.SEQUENCES] = 1
+            await self._plan("prefill", rows, self._graph("prefill"), "logits")
+        graph = self._graph("decode")
+        await self._plan("decode", dict.fromkeys(Rows, 1), graph, "logits")
+
     def use(self, choose: Choose) -> None:
         """Take other Tunings from the next step on: recorded plans are dropped.
 

@@ -275,6 +275,11 @@ class ChatModel:
             "device_bytes": self.runner.device_bytes,
         }
 
+    async def prepare(self) -> None:
+        """Compile what the first answer needs, for example while its prompt is being typed."""
+        if isinstance(self.runner, ModelRunner):
+            await self.runner.prepare()
+
     async def close(self) -> None:
         """Free the device's memory."""
         await self.engine.close()

@@ -8,6 +8,7 @@ the edge that ``web/src/worker.ts`` calls. The messages are those of ``protocol.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -59,6 +60,10 @@ class Model(Protocol):
         """Return the counters."""
         ...
 
+    async def prepare(self) -> None:
+        """Compile what the first answer needs."""
+        ...
+
     async def close(self) -> None:
         """Free the memory."""
         ...
@@ -80,6 +85,7 @@ def describe(model: ChatModel) -> protocol.ModelInfo:
         "vocabulary": model.tokenizer.vocabulary_size,
         "has_chat_template": model.template is not None,
         "bytes": sum(source.size for source in model.file.sources),
+        "stored": all(getattr(source, "stored", False) for source in model.file.sources),
         "formats": [name for name, _ in formats.most_common()],
         "device": model.runner.device_name,
     }
@@ -102,6 +108,7 @@ class WorkerLoop:
         self._model: Model | None = None
         self._reload: Callable[[int], Awaitable[Model]] | None = None
         self._recovery: asyncio.Task[Model] | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._windows: dict[int, asyncio.Semaphore] = {}
 
@@ -197,6 +204,12 @@ class WorkerLoop:
             self._reload = None
             raise
         self._send(type="loaded", id=number, model=self._describe(self._model))
+        self._preparing = asyncio.ensure_future(self._prepare(self._model))
+
+    async def _prepare(self, model: Model) -> None:
+        """Compile while the first prompt is being typed; what fails here, fails there again."""
+        with contextlib.suppress(TilewrightError):
+            await model.prepare()
 
     def _reporter(self, number: int) -> Callable[[Progress], None]:
         last = -1.0

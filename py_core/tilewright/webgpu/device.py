@@ -6,6 +6,7 @@ models.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Device:
         self.handle = handle
         self.capabilities = capabilities
         self._pipelines: dict[str, Pipeline] = {}
+        self._compiling: dict[str, asyncio.Future[Pipeline]] = {}
         self._marker: Any = None
         self.allocated = 0
         """Bytes of live buffers made by ``buffer``."""
@@ -139,9 +141,18 @@ class Device:
 
     async def pipeline(self, kernel: Kernel) -> Pipeline:
         """Compile ``kernel`` (once per text); KernelError with file and line where that fails."""
-        found = self._pipelines.get(kernel.source.digest)
-        if found is not None:
-            return found
+        digest = kernel.source.digest
+        if digest not in self._pipelines:
+            # One asks the compiler; the others that come meanwhile wait for the same answer.
+            if digest not in self._compiling:
+                self._compiling[digest] = asyncio.ensure_future(self._compile(kernel))
+            try:
+                self._pipelines[digest] = await asyncio.shield(self._compiling[digest])
+            finally:
+                self._compiling.pop(digest, None)
+        return self._pipelines[digest]
+
+    async def _compile(self, kernel: Kernel) -> Pipeline:
         if settings.current().debug >= 4:
             print(f"// {kernel.label}\n{kernel.source.code}")
         shader_stage = wgpu().ShaderStage.COMPUTE
@@ -169,9 +180,7 @@ class Device:
             )
         except Exception as error:
             raise KernelError(_explain(kernel, str(error)), kernel=kernel.label) from error
-        pipeline = Pipeline(kernel.label, handle, layout)
-        self._pipelines[kernel.source.digest] = pipeline
-        return pipeline
+        return Pipeline(kernel.label, handle, layout)
 
     def bind(self, pipeline: Pipeline, ranges: Sequence[BufferRange]) -> Any:
         """Create the bind group of a dispatch."""

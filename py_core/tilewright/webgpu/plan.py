@@ -6,6 +6,7 @@ descriptor. Knows nothing of models.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,11 +50,12 @@ class Plan:
 
 
 async def record(device: Device, label: str, calls: Sequence[Call]) -> Plan:
-    """Compile and bind every call."""
-    dispatches = []
-    for call in calls:
-        pipeline = await device.pipeline(call.kernel)
-        dispatches.append(Dispatch(pipeline, _bind(device, pipeline, call), call.kernel.grid))
+    """Compile every kernel, side by side where the compiler can, and bind every call."""
+    pipelines = await asyncio.gather(*(device.pipeline(call.kernel) for call in calls))
+    dispatches = [
+        Dispatch(pipeline, _bind(device, pipeline, call), call.kernel.grid)
+        for call, pipeline in zip(calls, pipelines, strict=True)
+    ]
     if settings.current().debug >= 5:
         for call in calls:
             print(f"{label}: {call.kernel.label} {call.kernel.grid}")

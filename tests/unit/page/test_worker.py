@@ -53,6 +53,9 @@ class FakeModel:
     def stats(self) -> dict[str, Any]:
         return {"steps": 7}
 
+    async def prepare(self) -> None:
+        await asyncio.sleep(0)
+
     async def close(self) -> None:
         self.closed = True
 
