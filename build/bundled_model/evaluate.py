@@ -202,11 +202,11 @@ def evaluate(path: Path, requests: int) -> dict[str, Any]:
 
 
 def perplexities(paths: list[Path]) -> dict[str, float]:
-    """Perplexity per token of the held-out conversations, all tokens counted, by file name."""
+    """Perplexity per learned token (the assistant's) of held-out conversations, by file."""
     found = {}
     for path in paths:
         model, tokenizer = load(path)
-        rows = [(kind, ids, [True] * len(ids)) for kind, ids, _ in held_out_chats(tokenizer, 24)]
+        rows = held_out_chats(tokenizer, 24)
         total = count = 0.0
         for scores in score_rows(model, rows):
             total, count = total + sum(scores), count + len(scores)

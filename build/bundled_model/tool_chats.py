@@ -94,7 +94,7 @@ def tool_chat(
 ) -> tuple[list[Message], list[dict[str, Any]]]:
     """One conversation over a toolbox of one to four tools.
 
-    Returns (messages, tools).  Roughly one request in seven fits no tool.
+    Returns (messages, tools).  Roughly one request in four fits no tool.
     """
     rng = words.rng
     size = rng.choice((1, 2, 3, 3, 4, 4))
@@ -109,7 +109,7 @@ def tool_chat(
         messages.append({"role": "system", "content": system})
     for _ in range(turns or rng.choice((2, 3, 4, 5))):
         drawn = (box[0] if novel else rng.choice(box)).again()
-        if not novel and rng.random() < 0.16:
+        if not novel and rng.random() < 0.25:
             messages += _misfit(words, box)
             continue
         messages += [{"role": "user", "content": drawn.request}, call_message(drawn)]
