@@ -1,7 +1,8 @@
-"""Measures the page's runtime in headless Chromium: start, bridge calls, streaming. JSON lines.
+"""Measures the page's runtime in Chromium: start, bridge, streaming, host time. JSON lines.
 
 Start is navigation to the engine imported in Python; cold means an empty profile, snapshot a visit
-that finds the memory snapshot in its cache. Times are the least of several
+that finds the memory snapshot in its cache. Host time is a token's time in the worker when the
+GPU's answers come at once: scheduling, replay, text, messages. Times are the least of several
 runs, because this is usually a busy machine.
 """
 
@@ -25,6 +26,7 @@ from conftest import FLAGS, chromium  # noqa: E402
 
 RUNS = 3
 STREAMED = 64 << 20
+TINY = ROOT.parent / "shared" / "oracle" / "models_and_logits" / "models" / "llama.Q4_0.gguf"
 PYTHON_READY = """async () => {
   globalThis.worker = new PythonWorker();
   await worker.ready;
@@ -128,6 +130,63 @@ for _ in range(3):
 {name: round(size / seconds / 1e6, 1) for name, seconds in best.items()}
 """
 
+HOST = """
+import asyncio, json, statistics, time
+from array import array
+from tilewright.webgpu import bridge
+bridge.install()
+from tilewright.serve.worker import WorkerLoop
+from tilewright.webgpu.replay import BrowserReplayer
+from tilewright_sources import UrlSource
+
+async def source(number):
+    return bridge.BrowserSource(await UrlSource.open(str(data["url"])))
+
+told, ended = [], asyncio.Event()
+
+def post(text):
+    message = json.loads(text)
+    told.append(message)
+    if message["type"] == "delta":
+        loop.receive(json.dumps({"type": "ack", "id": message["id"]}))
+    if message["type"] in ("loaded", "done", "error"):
+        ended.set()
+
+loop = WorkerLoop(post, source)
+
+async def ask(**message):
+    ended.clear()
+    loop.receive(json.dumps(message))
+    await ended.wait()
+    assert told[-1]["type"] != "error", told[-1]
+
+sampling = {"temperature": 0, "ignore_eos": True}
+await ask(type="load", id=1, url="-", options={"context_length": 256, "max_sequences": 1})
+await ask(type="generate", id=2, ids=[3, 4], sampling={**sampling, "max_tokens": 16})
+submit, fetch, kept, times = BrowserReplayer.submit, BrowserReplayer.fetch, [], []
+
+async def at_once(self):
+    times.append(time.perf_counter())
+    return kept[0]
+
+def without_reading(self, plans, result=None):
+    submit(self, plans, None if kept else result)
+
+async def keep_one(self):
+    kept.append(await fetch(self))
+    return kept[0]
+
+# The GPU's answer, once known, is given without a wait: what is left is the host's time.
+BrowserReplayer.fetch = keep_one
+await ask(type="generate", id=3, ids=[3, 4], sampling={**sampling, "max_tokens": 1})
+BrowserReplayer.fetch, BrowserReplayer.submit = at_once, without_reading
+await ask(type="generate", id=4, ids=[3, 4], sampling={**sampling, "max_tokens": 65})
+BrowserReplayer.fetch, BrowserReplayer.submit = fetch, submit
+steps = [1000 * (b - a) for a, b in zip(times, times[1:])]
+{"host_ms": round(statistics.median(steps), 3), "least_ms": round(min(steps), 3),
+ "steps": len(steps)}
+"""
+
 
 def tell(what: str, **numbers: Any) -> None:
     """Print one line of results."""
@@ -160,6 +219,8 @@ async def main() -> None:
     """Run everything."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "bytes.gguf").write_bytes(bytes(STREAMED))
+        if TINY.is_file():
+            (Path(folder) / TINY.name).symlink_to(TINY)
         app = create_app(ROOT / "dist", Path(folder))
         config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
         server = uvicorn.Server(config)
@@ -177,6 +238,12 @@ async def main() -> None:
             tell("bridge", **await run_python(page, BRIDGE))
             source = {"url": f"{address}/models/bytes.gguf", "size": STREAMED}
             tell("streaming MB/s", **await run_python(page, STREAM, source))
+            if TINY.is_file():
+                # A fresh worker: the bridge's own devices above would take part in the waits.
+                await page.goto(f"{address}/test.html")
+                await page.evaluate(PYTHON_READY)
+                tiny = {"url": f"{address}/models/{TINY.name}"}
+                tell("host time per token", **await run_python(page, HOST, tiny), model=TINY.name)
             await browser.close()
         server.should_exit = True
         await serving

@@ -66,6 +66,20 @@ async def test_same_ids_as_the_reference(
     assert watched.complaints == []
 
 
+async def test_an_embedding_is_the_native_one(
+    watched: Watched, server: str, oracle: Path, manifest: dict[str, Any]
+) -> None:
+    np = pytest.importorskip("numpy")
+    entry = manifest["bert.Q8_0.gguf"]
+    await watched.page.goto(f"{server}/test.html")
+    asked = [f"{server}/models/bert.Q8_0.gguf", entry["token_ids"]]
+    made = np.array((await evaluate(watched, EMBED, asked))["made"])
+    wanted = np.load(oracle / "models_and_logits" / entry["exact"]["pooled"]).reshape(-1)
+    # The same direction as the reference; check_models_in_browser.py compares with native values.
+    cosine = made @ wanted / np.linalg.norm(made) / np.linalg.norm(wanted)
+    assert cosine > 1 - 1e-5
+
+
 async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str) -> None:
     await watched.page.goto(f"{server}/test.html")
     result = await evaluate(

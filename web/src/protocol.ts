@@ -118,6 +118,7 @@ export interface ModelInfo {
   vocabulary: number;
   has_chat_template: boolean;
   bytes: number;
+  stored?: boolean;
   formats?: string[];
   device: string;
 }

@@ -5,7 +5,7 @@
  * Knows nothing about the GPU, about models, or about what is stored where (`storage.ts` does).
  */
 
-import { SourceError, throwIfStopped, TilewrightError } from "./errors.ts";
+import { SourceError, throwIfStopped } from "./errors.ts";
 
 /** Size of the pieces in which bytes move; one such buffer is reused per stream. */
 export const PIECE = 1024 * 1024;
@@ -22,6 +22,10 @@ export interface ByteSource {
     length: number,
     signal?: AbortSignal,
   ): AsyncIterable<Uint8Array<ArrayBuffer>>;
+  /** Whether the bytes are in local storage for the next visit. */
+  readonly stored?: boolean;
+  /** Called once all that a load needs was read. */
+  settle?(): Promise<void>;
   close(): void;
 }
 
@@ -53,11 +57,13 @@ export async function collect(
 export class BlobSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  readonly stored: boolean;
   readonly #blob: Blob;
 
-  constructor(blob: Blob, name = blob instanceof File ? blob.name : "blob") {
+  constructor(blob: Blob, name = blob instanceof File ? blob.name : "blob", stored = false) {
     this.#blob = blob;
     this.name = name;
+    this.stored = stored;
     this.size = blob.size;
   }
 
@@ -93,6 +99,7 @@ export interface SyncHandle {
 
 /** A file of the origin private file system behind a synchronous access handle. */
 export class HandleSource implements ByteSource {
+  readonly stored = true;
   readonly name: string;
   readonly size: number;
   readonly #handle: SyncHandle;
@@ -132,13 +139,54 @@ export class HandleSource implements ByteSource {
   }
 }
 
-/** A URL whose server answers Range requests; one that does not is read once and kept as a Blob. */
+/** Bytes between two reads that are cheaper to skip than to ask anew for. */
+const SKIP = 256 * 1024;
+/** How often a connection that broke is taken up where it ended, and the first pause. */
+const RETRIES = 3;
+const RETRY_MS = 300;
+
+/** An answer that is still being read: reads that follow each other need no further request. */
+class OpenAnswer {
+  /** Where in the file the next byte is. */
+  at: number;
+  readonly #pieces: AsyncGenerator<Uint8Array<ArrayBuffer>>;
+  #left: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+
+  constructor(at: number, body: ReadableStream<Uint8Array<ArrayBuffer>>) {
+    this.at = at;
+    this.#pieces = pieces(body);
+  }
+
+  /** Return up to `most` bytes, valid until the next call. */
+  async take(most: number): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#left.length === 0) {
+      const { done, value } = await this.#pieces.next();
+      if (done) throw new SourceError("The connection ended too early: try again.");
+      this.#left = value;
+    }
+    const piece = this.#left.subarray(0, most);
+    this.#left = this.#left.subarray(piece.length);
+    this.at += piece.length;
+    return piece;
+  }
+
+  close(): void {
+    this.#pieces.return(undefined).catch(() => undefined);
+  }
+}
+
+/**
+ * A URL whose server answers Range requests; one that does not is read once and kept as a Blob.
+ *
+ * One answer is kept open across reads that go forward, so that a load is one long download.
+ */
 export class UrlSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly etag: string | null;
   readonly url: string;
   readonly #headers: Record<string, string>;
+  #answer: OpenAnswer | undefined;
 
   private constructor(
     url: string,
@@ -181,29 +229,58 @@ export class UrlSource implements ByteSource {
 
   async *stream(offset: number, length: number, signal?: AbortSignal) {
     checkRange(this, offset, length);
-    if (length === 0) return;
-    const range = `bytes=${offset}-${offset + length - 1}`;
-    const headers: Record<string, string> = { ...this.#headers, Range: range };
-    if (this.etag && !this.etag.startsWith("W/")) headers["If-Range"] = this.etag;
-    const response = await request(this.url, headers, signal);
-    const expected = `bytes ${offset}-${offset + length - 1}/${this.size}`;
-    if (response.status !== 206 || response.headers.get("Content-Range") !== expected) {
-      await response.body?.cancel();
-      throw new SourceError(`${this.name} changed on its server while it was read: load it again.`);
-    }
-    let received = 0;
-    for await (const piece of pieces(response.body!, signal)) {
-      received += piece.length;
-      yield piece;
-    }
-    if (received !== length) {
-      throw new SourceError(
-        `The connection ended after ${received} of ${length} bytes of ${this.name}: try again.`,
-      );
+    const end = offset + length;
+    let tries = 0;
+    for (let at = offset; at < end; ) {
+      let answer: OpenAnswer | undefined;
+      try {
+        answer = await this.#answerAt(at, signal);
+        while (at < end) {
+          const piece = await answer.take(end - at);
+          throwIfStopped(signal);
+          at += piece.length;
+          tries = 0;
+          yield piece;
+        }
+        this.#answer = answer.at < this.size ? answer : undefined;
+        answer = undefined;
+      } catch (error) {
+        throwIfStopped(signal);
+        const final = error instanceof SourceError && "status" in error.details;
+        if (final || tries++ === RETRIES) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS << tries));
+      } finally {
+        answer?.close();
+      }
     }
   }
 
-  close(): void {}
+  /** Return the answer that is open at `at`, or ask for the rest of the file from there. */
+  async #answerAt(at: number, signal?: AbortSignal): Promise<OpenAnswer> {
+    const open = this.#answer;
+    this.#answer = undefined;
+    if (open && at >= open.at && at - open.at <= SKIP) {
+      while (open.at < at) await open.take(at - open.at);
+      return open;
+    }
+    open?.close();
+    // No If-Range: it would make a cross-origin request need a preflight, which few hosts answer.
+    const response = await request(this.url, { ...this.#headers, Range: `bytes=${at}-` }, signal);
+    const expected = `bytes ${at}-${this.size - 1}/${this.size}`;
+    const same = response.headers.get("ETag") === this.etag;
+    if (response.status !== 206 || response.headers.get("Content-Range") !== expected || !same) {
+      await response.body?.cancel();
+      throw new SourceError(`${this.name} changed on its server while it was read: load it again.`, {
+        status: response.status,
+      });
+    }
+    return new OpenAnswer(at, response.body!);
+  }
+
+  close(): void {
+    this.#answer?.close();
+    this.#answer = undefined;
+  }
 }
 
 async function request(
@@ -213,22 +290,26 @@ async function request(
 ): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(url, { headers, ...(signal ? { signal } : {}) });
+    // Kept by us or not at all: the HTTP cache would write every byte once more, and splits ranges.
+    response = await fetch(url, { headers, cache: "no-store", ...(signal ? { signal } : {}) });
   } catch (error) {
     throwIfStopped(signal);
     throw new SourceError(`${url} cannot be reached (${String(error)}): check the address and the network.`);
   }
   if (!response.ok && response.status !== 416) {
     await response.body?.cancel();
-    throw new SourceError(`${url} answered ${response.status} ${response.statusText}: check the address.`, {
-      status: response.status,
-    });
+    const { status, statusText } = response;
+    const closed = status === 401 || status === 403;
+    const advice = closed ? "give an access token in the option headers" : "check the address";
+    throw new SourceError(`${url} answered ${status} ${statusText}: ${advice}.`, { status });
   }
   return response;
 }
 
 /** Read a body in pieces of up to 1 MiB, reusing one buffer where the body is a byte stream. */
-async function* pieces(body: ReadableStream<Uint8Array<ArrayBuffer>>, signal?: AbortSignal) {
+async function* pieces(
+  body: ReadableStream<Uint8Array<ArrayBuffer>>,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   let reader: ReadableStreamBYOBReader;
   try {
     reader = body.getReader({ mode: "byob" });
@@ -240,14 +321,11 @@ async function* pieces(body: ReadableStream<Uint8Array<ArrayBuffer>>, signal?: A
   try {
     for (;;) {
       const { done, value } = await reader.read(new Uint8Array(buffer), { min: PIECE } as never);
-      throwIfStopped(signal);
       if (value?.byteLength) yield value as Uint8Array<ArrayBuffer>;
       if (done || !value) return;
       buffer = value.buffer as ArrayBuffer;
     }
   } catch (error) {
-    throwIfStopped(signal);
-    if (error instanceof TilewrightError) throw error;
     throw new SourceError(`The connection broke (${String(error)}): try again.`);
   } finally {
     reader.cancel().catch(() => undefined);

@@ -27,14 +27,23 @@ const loads = new Map<number, { message: LoadHere; stop: AbortController }>();
 let receive: ((text: string) => void) | undefined;
 const early: string[] = [];
 
+let opened: ByteSource | undefined;
+
 async function openSource(id: number): Promise<{ source: ByteSource; signal: AbortSignal }> {
   const load = loads.get(id);
   if (!load) throw new TilewrightError("internal", `there is no load ${id}`);
   const { message, stop } = load;
   const signal = stop.signal;
-  if (message.file) return { source: new BlobSource(message.file), signal };
-  if (message.url) return { source: await openStored(message.url, message.headers, signal), signal };
-  throw new TilewrightError("invalid_request", "A load needs a url or a file.");
+  opened?.close(); // of the device that was lost
+  if (message.file) opened = new BlobSource(message.file);
+  else if (message.url) opened = await openStored(message.url, message.headers, signal);
+  else throw new TilewrightError("invalid_request", "A load needs a url or a file.");
+  return { source: opened, signal };
+}
+
+/** What no tensor needed is fetched in the background; the model runs without it. */
+function settle(): void {
+  opened?.settle?.().catch((error: unknown) => console.warn(`Not kept whole: ${String(error)}`));
 }
 
 async function start(environment: Record<string, string>): Promise<void> {
@@ -43,6 +52,7 @@ async function start(environment: Record<string, string>): Promise<void> {
   const post = (text: string) => {
     const message = JSON.parse(text) as Response;
     postMessage(message);
+    if (message.type === "loaded") settle();
     if (message.type === "done") keepSnapshot().catch(() => undefined); // no room: no snapshot
   };
   receive = module.start(post, openSource) as (text: string) => void;

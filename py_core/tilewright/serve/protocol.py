@@ -140,6 +140,8 @@ class ModelInfo(TypedDict):
     vocabulary: int
     has_chat_template: bool
     bytes: int
+    stored: NotRequired[bool]
+    """Whether the bytes are on this device for the next visit; false where there was no room."""
     formats: NotRequired[list[str]]
     device: str
 

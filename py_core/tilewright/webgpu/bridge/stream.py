@@ -18,7 +18,9 @@ def _translated(error: Any) -> TilewrightError:
     reason = error.js_error
     if getattr(reason, "name", "") == "AbortError" or getattr(reason, "code", "") == "cancelled":
         return CancelledError("Loading was stopped.")
-    return SourceError(str(reason.message))
+    status = getattr(getattr(reason, "details", None), "status", None)
+    facts = {} if status is None else {"status": int(status)}
+    return SourceError(str(reason.message), **facts)
 
 
 async def open_source(opening: Awaitable[Any]) -> BrowserSource:
@@ -40,6 +42,11 @@ class BrowserSource:
         self.signal = signal
         self.name = str(js_source.name)
         self.size = int(js_source.size)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the bytes are kept on this device for the next visit."""
+        return bool(getattr(self.js_source, "stored", False))
 
     async def read(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``offset``."""
