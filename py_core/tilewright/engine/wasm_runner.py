@@ -19,7 +19,7 @@ from ..errors import InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
 from ..graph.ops import Graph, KvWrite, Rows
 from ..models.registry import build_graph, original_context, read_constants
-from ..wasm import lower, state, weights
+from ..wasm import kernel_set, lower, state, weights
 from ..wasm.assembler import Module
 from ..wasm.kernels import sample
 from ..wasm.kernels.attention import KV_BLOCK
@@ -82,7 +82,7 @@ class WasmRunner:
         context_length: int | None = None,
         max_sequences: int = 4,
         cache_tokens: int | None = None,
-        choose: lower.ChooseTuning = lower.default_choice,
+        choose: kernel_set.ChooseTuning = kernel_set.default_choice,
         wide: bool = False,
         on_progress: weights.Report | None = None,
     ) -> WasmRunner:
@@ -368,7 +368,7 @@ class _Program:
         own: state.State,
         chunk: int,
         max_sequences: int,
-        choose: lower.ChooseTuning,
+        choose: kernel_set.ChooseTuning,
         wide: bool,
     ) -> None:
         self.chunk = chunk
@@ -385,7 +385,7 @@ class _Program:
             layout.take(row),
         )
         module = Module(weights.IMPORTED)
-        kernels = lower.Kernels(module, choose, wide)
+        kernels = kernel_set.Kernels(module, choose, wide)
         capacities = {name: _capacities(name, chunk, max_sequences) for name in graphs}
         needed = max(lower.scratch_bytes(graphs[n], capacities[n]) for n in graphs)
         scratch = layout.take(needed)

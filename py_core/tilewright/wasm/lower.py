@@ -8,11 +8,9 @@ kernels are added to the same module as they are needed. Knows nothing of sequen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import KernelError, UnsupportedModelError
-from ..formats.quant import QuantType
 from ..graph.fuse import FusionPlan, fuse
 from ..graph.ops import (
     Activate,
@@ -35,27 +33,15 @@ from ..graph.ops import (
     TakeOutputs,
     Value,
 )
-from .assembler import Expr, Function, Module
-from .kernels import attention, experts, floats, linear, quantize, rows
+from .assembler import Expr, Function
+from .kernel_set import Kernels
+from .kernels import attention, experts, floats, quantize, rows
 from .kernels.packing import Packing, packing
 from .state import Activations, State
 from .weights import matrix_bytes
 
 FUSION = FusionPlan(norm=False, prepare=False)
 """Norms are apart because their result is quantized once; rotation and cache need no dispatch."""
-
-ChooseTuning = Callable[[linear.Structure, bool], linear.Tuning]
-"""(structure, whether for many tokens) -> Tuning."""
-
-
-def default_choice(structure: linear.Structure, many: bool) -> linear.Tuning:
-    """Choose the kernel's own guess, with relaxed SIMD."""
-    return linear.default(structure, many=many, relaxed=True)
-
-
-def plain_choice(structure: linear.Structure, many: bool) -> linear.Tuning:
-    """Choose the kernel's own guess where there is no relaxed SIMD."""
-    return linear.default(structure, many=many, relaxed=False)
 
 
 def fused(graph: Graph, outputs: Any) -> Graph:
@@ -91,45 +77,6 @@ def scratch_bytes(graph: Graph, counts: Mapping[Rows, int]) -> int:
         elif isinstance(op, Route):
             products = max(products, 4 * op.logits.width)
     return inputs + products + 128
-
-
-@dataclass
-class Kernels:
-    """A module and the kernels that it already has."""
-
-    module: Module
-    choose: ChooseTuning = default_choice
-    wide: bool = False
-    """16-bit activations for all formats, not only where they cost nothing."""
-    made: dict[Any, Function] = field(default_factory=dict)
-
-    def get(self, key: Any, add: Callable[[str], Function]) -> Function:
-        """Return the kernel called by ``key`` (any hashable), added when first needed."""
-        if key not in self.made:
-            self.made[key] = add(f"k{len(self.made)}")
-        return self.made[key]
-
-    def is_wide(self, form: Packing) -> bool:
-        """Whether activations that meet this layout have 16 bits."""
-        return self.wide or form.quants == "byte"
-
-    def linear(self, quant: QuantType, many: bool) -> Function:
-        """Return the kernel of a format's linear map."""
-        form = packing(quant)
-        if form is None:
-            tile = (8, 4) if many else (16, 1)
-            return self.get(
-                ("float", many),
-                lambda name: floats.add_float_linear(
-                    self.module, name, rows=tile[0], tokens=tile[1]
-                ),
-            )
-        structure = linear.Structure(form, self.is_wide(form))
-        tuning = self.choose(structure, many)
-        return self.get(
-            (structure, tuning),
-            lambda name: linear.add_linear(self.module, name, structure, tuning),
-        )
 
 
 class Lowering:

@@ -22,7 +22,7 @@ from tilewright.formats.gguf import read_gguf
 from tilewright.formats.model_file import ModelFile
 from tilewright.formats.open import open_model
 from tilewright.formats.source import MemorySource
-from tilewright.wasm import lower
+from tilewright.wasm import kernel_set
 from tilewright.wasm.kernels.packing import FLOAT_FORMATS, PACKINGS
 
 pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
@@ -125,7 +125,7 @@ async def test_every_candidate_gives_the_same_logits() -> None:
         pytest.skip("the reference data ../shared/oracle is not on this machine")
     file = await open_model(str(MANIFEST.parent / case["file"]))
     seen = []
-    for choose in (lower.default_choice, lower.plain_choice):
+    for choose in (kernel_set.default_choice, kernel_set.plain_choice):
         runner = await WasmRunner.load(file, context_length=64, choose=choose)
         engine = Engine(runner)
         seen.append(await all_logits(engine, case["token_ids"]))
@@ -194,23 +194,10 @@ def test_the_command_line_runs_it() -> None:
     case = next((c for c in KNOWN if name(c) == "llama.Q5_0.gguf"), None)
     if case is None:
         pytest.skip("the reference data ../shared/oracle is not on this machine")
-    command = [
-        sys.executable,
-        "-m",
-        "tilewright.serve.cli",
-        "run",
-        str(MANIFEST.parent / case["file"]),
-    ]
-    options = [
-        "Once upon",
-        "--backend",
-        "wasm",
-        "--temperature",
-        "0",
-        "--max-tokens",
-        "4",
-        "--json",
-    ]
+    main = "import sys; from tilewright.serve.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", main, "run", str(MANIFEST.parent / case["file"])]
+    options = ["Once upon", "--backend", "wasm", "--temperature", "0", "--max-tokens", "4"]
+    options.append("--json")
     environment = {**os.environ, "PYTHONPATH": str(golden_models.FOLDER.parents[2] / "py_core")}
     done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

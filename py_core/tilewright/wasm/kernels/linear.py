@@ -17,7 +17,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...errors import KernelError
-from ..assembler import Expr, Function, Local, Module, f32x4, i16x8, i32, i32x4, shuffle32, v128
+from ..assembler import (
+    Expr,
+    Function,
+    Local,
+    Module,
+    f32,
+    f32x4,
+    i16x8,
+    i32,
+    i32x4,
+    shuffle32,
+    v128,
+)
 from .lanes import store_some
 from .packing import LANES, Packing
 from .quantize import (
@@ -58,6 +70,9 @@ class Tuning:
     """Rows of a tile: 4, 8 or 16."""
     tokens: int = 1
     """Tokens of a tile."""
+    splat: Literal["load", "shuffle"] = "shuffle"
+    """How four columns of x get into all lanes: a load each, or one load and shuffles (Cranelift
+    makes three instructions of the former)."""
 
 
 def naive(structure: Structure) -> Tuning:
@@ -69,7 +84,7 @@ def default(structure: Structure, *, many: bool, relaxed: bool) -> Tuning:
     """Return a good guess without measuring; ``many``: for a prompt rather than one token."""
     plain = structure.packing.quants == "byte" or structure.wide
     method: Method = "relaxed16" if relaxed and not plain else "dot16"
-    return Tuning(method, 8, 2 if many else 1)
+    return Tuning(method, 16 if many and not plain else 8)
 
 
 def space(structure: Structure, *, many: bool, relaxed: bool) -> list[Tuning]:
@@ -77,8 +92,14 @@ def space(structure: Structure, *, many: bool, relaxed: bool) -> list[Tuning]:
     methods: list[Method] = ["dot16"]
     if relaxed and structure.packing.quants != "byte" and not structure.wide:
         methods += ["relaxed16", "relaxed32"]
-    tiles = [(4, 2), (4, 4), (8, 2), (8, 4), (16, 2)] if many else [(4, 1), (8, 1), (16, 1)]
-    found = [Tuning(method, rows, tokens) for method in methods for rows, tokens in tiles]
+    tiles = [(8, 1), (16, 1), (4, 2), (4, 4), (8, 2)] if many else [(4, 1), (8, 1), (16, 1)]
+    splats: list[Literal["load", "shuffle"]] = ["shuffle", "load"]
+    found = [
+        Tuning(method, rows, tokens, splat)
+        for method in methods
+        for rows, tokens in tiles
+        for splat in splats
+    ]
     return [Tuning(), *(t for t in found if t != Tuning())]
 
 
@@ -100,7 +121,7 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
                     w = _strips(f, form, weights + (row >> 3) * pair, pair, row, high)
                     first = x + token * x_row
                     xs = [f.let(first + x_row * n) for n in range(wide)]
-                    sums = _tile(f, structure, tuning.method, w, xs, cells)
+                    sums = _tile(f, structure, tuning, w, xs, cells)
                     target = f.let(out + token * stride + (row << 2))
                     for n in range(wide):
                         for g in range(high):
@@ -123,6 +144,11 @@ class _Strip:
         """Load a vector of the present cell."""
         return v128.load(self.pointer, offset=self.offset + at)
 
+    def widened(self, at: int, signed: bool) -> Expr:
+        """Load eight bytes of the present cell as i16x8."""
+        load = v128.load8x8_s if signed else v128.load8x8_u
+        return load(self.pointer, offset=self.offset + at)
+
 
 def _strips(
     f: Function, form: Packing, first: Expr, pair: Local, row: Local, high: int
@@ -135,7 +161,7 @@ def _strips(
 
 
 def _tile(
-    f: Function, s: Structure, method: Method, w: list[_Strip], xs: list[Local], cells: Local
+    f: Function, s: Structure, tuning: Tuning, w: list[_Strip], xs: list[Local], cells: Local
 ) -> list[list[Local]]:
     """Return the sums ``[strip][token]``, each f32x4, of whole rows."""
     form = s.packing
@@ -144,21 +170,21 @@ def _tile(
     half_at = WIDE_HALF_TOTALS if s.wide else HALF_TOTALS
     zero = f32x4.const(0.0)
     totals = [[f.let(zero) for _ in xs] for _ in w]
-    products = _Products(f, s, method, w, xs)
+    products = _Products(f, s, tuning, w, xs)
     with f.range(cells):
         for part, quants in enumerate(_parts(form)):
             integers = products.sums(part, quants)
             for g, strip in enumerate(w):
                 scale = f.let(strip.load(form.scales_at + 16 * part))
                 for n, x in enumerate(xs):
-                    factor = f32x4.mul(scale, v128.load32_splat(x, offset=scale_at))
+                    factor = f32x4.mul(scale, f32x4.splat(f32.load(x, offset=scale_at)))
                     value = f32x4.convert_i32x4_s(integers[g][n])
                     totals[g][n].set(f32x4.relaxed_madd(value, factor, totals[g][n]))
                 if form.offset:
                     offset = f.let(strip.load(form.offsets_at + 16 * part))
                     sum_at = total_at if form.group == 32 else half_at + 4 * part
                     for n, x in enumerate(xs):
-                        total = v128.load32_splat(x, offset=sum_at)
+                        total = f32x4.splat(f32.load(x, offset=sum_at))
                         totals[g][n].set(f32x4.relaxed_madd(offset, total, totals[g][n]))
         for pointer in dict.fromkeys(strip.pointer for strip in w):
             pointer.set(pointer + 2 * form.cell_bytes)
@@ -176,19 +202,27 @@ class _Products:
     """Integer sums of one cell's products."""
 
     def __init__(
-        self, f: Function, s: Structure, method: Method, w: list[_Strip], xs: list[Local]
+        self, f: Function, s: Structure, tuning: Tuning, w: list[_Strip], xs: list[Local]
     ) -> None:
-        self._f, self._form, self._method, self._w, self._xs = f, s.packing, method, w, xs
+        self._f, self._form, self._method = f, s.packing, tuning.method
+        self._w, self._xs = w, xs
+        self._shuffles = tuning.splat == "shuffle"
+        self._vectors = [[f.local("v128") for _ in range(4 if s.wide else 2)] for _ in xs]
         self._wide = s.wide
         self._x = [f.local("v128") for _ in xs]
         self._quads = [f.local("v128") for _ in w]
-        wide = 2 if method == "dot16" else 1
+        wide = 2 if tuning.method == "dot16" else 1
         self._sums = [[[f.local("v128") for _ in range(wide)] for _ in xs] for _ in w]
         self._more = [[f.local("v128") for _ in xs] for _ in w]
         self._low, self._high = f.local("v128"), f.local("v128")
 
     def sums(self, part: int, runs: list[int]) -> list[list[Expr]]:
         """Return i32x4 per strip and token: sum over the runs' columns of (quant - zero) * x."""
+        if self._shuffles:
+            each = 2 if self._wide else 4
+            for vectors, x in zip(self._vectors, self._xs, strict=True):
+                for number in dict.fromkeys(run // each for run in runs):
+                    vectors[number].set(v128.load(x, offset=16 * number))
         if self._method == "relaxed16":
             return self._sixteen(part, runs)
         return self._thirty_two(part, runs)
@@ -207,6 +241,18 @@ class _Products:
                 quad.set(strip.load(16 * j))
             yield j, [v128.and_(quad, _NIBBLES) for quad in self._quads]
             yield j + 4, [v128.and_(i16x8.shr_u(quad, 4), _NIBBLES) for quad in self._quads]
+
+    def _columns(self, n: int, run: int) -> Expr:
+        """Return token n's columns 4 run .. in all lanes: four bytes, or four 16-bit numbers."""
+        x = self._xs[n]
+        if not self._shuffles:
+            load = v128.load64_splat if self._wide else v128.load32_splat
+            return load(x, offset=(8 if self._wide else 4) * run)
+        if self._wide:
+            vector, lane = self._vectors[n][run // 2], run % 2 * 2
+            return shuffle32(vector, vector, (lane, lane + 1) * 2)
+        vector, lane = self._vectors[n][run // 4], run % 4
+        return shuffle32(vector, vector, (lane,) * 4)
 
     def _correction(self, x: Local, part: int) -> Expr:
         """Return i32x4 of minus zero times the sum of x over the part's columns."""
@@ -243,8 +289,8 @@ class _Products:
                     self._sums[g][n][0].set(self._sums[0][n][0])
         spilled = False
         for turn, (run, quads) in enumerate(self._visits(runs)):
-            for own, x in zip(self._x, self._xs, strict=True):
-                own.set(v128.load32_splat(x, offset=4 * run))
+            for n, own in enumerate(self._x):
+                own.set(self._columns(n, run))
             for g, quad in enumerate(quads):
                 weight: Expr = quad
                 if len(self._xs) > 1 and not isinstance(quad, Local):
@@ -276,22 +322,23 @@ class _Products:
     def _thirty_two(self, part: int, runs: list[int]) -> list[list[Expr]]:
         form = self._form
         relaxed = self._method == "relaxed32"
-        extend = "s" if form.quants == "byte" else "u"
+        signed = form.quants == "byte"
+        direct = form.quants != "nibble" and not relaxed
         started = False
-        for run, quads in self._visits(runs):
-            for own, x in zip(self._x, self._xs, strict=True):
-                if self._wide:
-                    own.set(v128.load64_splat(x, offset=8 * run))
-                    continue
-                four = v128.load32_splat(x, offset=4 * run)
-                own.set(four if relaxed else i16x8.extend_low_i8x16_s(four))
+        visits = ((run, self._quads) for run in runs) if direct else self._visits(runs)
+        for run, quads in visits:
+            for n, own in enumerate(self._x):
+                four = self._columns(n, run)
+                own.set(four if relaxed or self._wide else i16x8.extend_low_i8x16_s(four))
             for g, quad in enumerate(quads):
                 if relaxed:
                     self._low.set(quad)
+                elif direct:
+                    self._low.set(self._w[g].widened(16 * run, signed))
+                    self._high.set(self._w[g].widened(16 * run + 8, signed))
                 else:
-                    pick = getattr(i16x8, f"extend_low_i8x16_{extend}")
-                    self._low.set(pick(quad))
-                    self._high.set(getattr(i16x8, f"extend_high_i8x16_{extend}")(quad))
+                    self._low.set(i16x8.extend_low_i8x16_u(quad))
+                    self._high.set(i16x8.extend_high_i8x16_u(quad))
                 for n, own in enumerate(self._x):
                     sums = self._sums[g][n]
                     if relaxed:
