@@ -63,23 +63,27 @@ class NativeMemory:
             instance = self._wasmtime.Instance(self._store, compiled, [self._memory])
         except self._wasmtime.WasmtimeError as error:
             raise KernelError(f"A WebAssembly module does not compile: {error}") from error
-        return NativeInstance(self._store, instance)
+        return NativeInstance(self._store, instance, self._wasmtime)
 
 
 class NativeInstance:
     """A module's functions."""
 
-    def __init__(self, store: Any, instance: Any) -> None:
+    def __init__(self, store: Any, instance: Any, wasmtime: Any) -> None:
         self._store = store
+        self._trap = wasmtime.Trap
         self._exports = instance.exports(store)
         self._functions: dict[str, Any] = {}
 
     def call(self, name: str, *values: float) -> Any:
-        """Call an exported function."""
+        """Call an exported function. Raises KernelError where it traps."""
         found = self._functions.get(name)
         if found is None:
             found = self._functions[name] = self._exports[name]
-        return found(self._store, *values)
+        try:
+            return found(self._store, *values)
+        except self._trap as trap:
+            raise KernelError(f"The kernel {name} stopped: {trap.message}") from trap
 
 
 def _wasmtime() -> Any:

@@ -235,3 +235,20 @@ def test_mistakes_are_refused_while_building() -> None:
         Memory("env", "memory", 1, shared=True).encoded()
     with pytest.raises(KernelError, match="before functions"):
         module.imported("host", "late", [])
+
+
+def test_a_trap_and_a_bad_module_are_typed_errors() -> None:
+    from tilewright.wasm.native import NativeMemory
+
+    memory = NativeMemory(1)
+    module = Module(MEMORY)
+    f = module.function("beyond", ["i32"], "i32")
+    f.result(i32.load(f.parameters[0]))
+    with pytest.raises(KernelError, match="stopped"):
+        memory.instantiate(module.assemble()).call("beyond", 65536)
+    with pytest.raises(KernelError, match="compile"):
+        memory.instantiate(module.assemble()[:-2])
+    with pytest.raises(KernelError, match="outside"):
+        memory.write(65530, b"1234567")
+    with pytest.raises(KernelError, match="outside"):
+        memory.read(-1, 4)
