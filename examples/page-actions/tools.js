@@ -24,7 +24,7 @@ export const TOOLS = [
   tool(
     "add_task",
     "Add a task to the to-do list.",
-    { task: { type: "string" }, priority: { type: "string", enum: ["low", "medium", "high"] } },
+    { task: { type: "string", minLength: 1 }, priority: { type: "string", enum: ["low", "medium", "high"] } },
     ["task"],
   ),
   tool("set_theme", "Change the theme of the page.", { theme: { type: "string" } }, ["theme"]),
@@ -60,6 +60,7 @@ export function violation(given, schema) {
     const right = wanted.type === "integer" ? Number.isSafeInteger(value) : typeof value === wanted.type;
     if (!right) return `${name} must be of type ${wanted.type}`;
     if (wanted.enum && !wanted.enum.includes(value)) return `${name} must be one of ${wanted.enum.join(", ")}`;
+    if (value.length < wanted.minLength) return `${name} is empty`;
     if (value < wanted.minimum || value > wanted.maximum) return `${name} is out of range`;
   }
   return null;
