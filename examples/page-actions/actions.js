@@ -35,21 +35,21 @@ function choose(what, value, choices) {
 
 /** What each function does: it returns the sentence that says so. */
 const ACTIONS = {
-  turn_light({ room, state }) {
+  switch_light({ room, state }) {
     const lamp = $("rooms").querySelector(`[data-room="${choose("room", room, ROOMS)}"]`);
     if (lamp.getAttribute("aria-pressed") !== String(state === "on")) lamp.click();
     moved(lamp);
     return `The ${lamp.dataset.room} light is ${state}.`;
   },
-  set_timer({ minutes, label }) {
+  timer({ minutes, label }) {
     submit($("timer"), { minutes, label });
     return `A timer of ${minutes} ${minutes === 1 ? "minute" : "minutes"}${label ? ` for ${label}` : ""} runs.`;
   },
-  add_task({ task, priority }) {
+  add_todo({ task, priority }) {
     submit($("new-task"), { task, priority });
     return `“${task}” is on the list${priority ? `, priority ${priority}` : ""}.`;
   },
-  set_theme({ theme }) {
+  change_theme({ theme }) {
     const button = $("themes").querySelector(`[data-name="${choose("theme", theme, THEMES)}"]`);
     button.click();
     moved(button);

@@ -10,24 +10,24 @@ export const THEMES = ["light", "dark", "forest", "sunset"];
 
 export const TOOLS = [
   tool(
-    "turn_light",
-    "Turn a light on or off.",
+    "switch_light",
+    "Control the light in a room.",
     { room: { type: "string" }, state: { type: "string", enum: ["on", "off"] } },
     ["room", "state"],
   ),
   tool(
-    "set_timer",
-    "Set a timer in minutes.",
+    "timer",
+    "Start a timer.",
     { minutes: { type: "integer", minimum: 1, maximum: 600 }, label: { type: "string" } },
     ["minutes"],
   ),
   tool(
-    "add_task",
-    "Add a task to the to-do list.",
+    "add_todo",
+    "Create a task.",
     { task: { type: "string", minLength: 1 }, priority: { type: "string", enum: ["low", "medium", "high"] } },
     ["task"],
   ),
-  tool("set_theme", "Change the theme of the page.", { theme: { type: "string" } }, ["theme"]),
+  tool("change_theme", "Change the theme of the page.", { theme: { type: "string" } }, ["theme"]),
 ];
 
 /**

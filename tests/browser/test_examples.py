@@ -21,16 +21,16 @@ MODELS = ROOT / ".build" / "models"
 WAIT_MS = 100_000
 CALL = '<tool_call>\n{{"name": "{}", "arguments": {}}}\n</tool_call>'
 ANSWERS = {
-    "kitchen": CALL.format("turn_light", '{"room": "kitchen", "state": "on"}'),
-    "cellar": CALL.format("turn_light", '{"room": "cellar", "state": "on"}'),
-    "tea": CALL.format("set_timer", '{"minutes": 7, "label": "tea"}'),
-    "soup": CALL.format("set_timer", '{"minutes": "seven"}'),
-    "plants": CALL.format("add_task", '{"task": "<b>water</b> it", "priority": "high"}'),
-    "forest": CALL.format("set_theme", '{"theme": "forest"}'),
-    "prototype": CALL.format("set_theme", '{"theme": "dark", "constructor": "x"}'),
-    "nothing": CALL.format("add_task", '{"task": ""}'),
+    "kitchen": CALL.format("switch_light", '{"room": "kitchen", "state": "on"}'),
+    "cellar": CALL.format("switch_light", '{"room": "cellar", "state": "on"}'),
+    "tea": CALL.format("timer", '{"minutes": 7, "label": "tea"}'),
+    "soup": CALL.format("timer", '{"minutes": "seven"}'),
+    "plants": CALL.format("add_todo", '{"task": "<b>water</b> it", "priority": "high"}'),
+    "forest": CALL.format("change_theme", '{"theme": "forest"}'),
+    "prototype": CALL.format("change_theme", '{"theme": "dark", "constructor": "x"}'),
+    "nothing": CALL.format("add_todo", '{"task": ""}'),
     "rocket": CALL.format("launch", "{}"),
-    "broken": '<tool_call>\n{"name": "set_theme", "argu',
+    "broken": '<tool_call>\n{"name": "change_theme", "argu',
     "Rome": "None of my tools can do that.",
 }
 TEXT = """Cats sleep up to sixteen hours a day.
@@ -149,7 +149,7 @@ async def test_actions_with_the_bundled_model(watched: Watched, examples: str, s
         if outcome == "done":
             assert called is not None
             name = json.loads(called[1])["name"]
-            moved = {"set_timer": "#timers li", "add_task": "#tasks li"}
+            moved = {"timer": "#timers li", "add_todo": "#tasks li"}
             assert await page.locator(moved.get(name, "[aria-pressed=true]")).count() >= 1
         else:
             said = await page.locator("#said").text_content()
