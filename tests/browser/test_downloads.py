@@ -169,5 +169,9 @@ async def test_a_broken_connection_is_taken_up(visit: Callable[[], Any], host: M
     host.break_after = 2_500_000
     result = await load(page, f"{host.storage}/llama.F32.gguf")
     assert len(result["ids"]) == 4
-    # Whole pieces of a MiB survive.
-    assert [asked for _, asked in host.asked] == ["bytes=0-0", "bytes=0-", "bytes=2097152-"]
+    first, second, third = [asked for _, asked in host.asked]
+    assert (first, second) == ("bytes=0-0", "bytes=0-")
+    # Whole pieces of a MiB survive; how many had arrived depends on the buffers between.
+    start = int(third.removeprefix("bytes=").removesuffix("-"))
+    assert start % (1 << 20) == 0
+    assert 0 < start < 2_500_000
