@@ -58,7 +58,13 @@ def installed(name: str, depends: list[str], skip: tuple[str, ...] = ()) -> Pack
 def tilewright(version: str) -> Package:
     """Describe the core: Python files of py_core and the shaders beside them."""
     package = ROOT / "py_core" / "tilewright"
-    native_only = ("serve/http.py", "serve/cli/", "serve/testing.py")
+    native_only = (
+        "serve/http.py",
+        "serve/cli/",
+        "serve/openai/app.py",
+        "serve/openai/routes.py",
+        "serve/testing.py",
+    )
     files: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()
