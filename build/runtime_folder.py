@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ LOCK = ROOT / ".build" / "site.lock"
 WEB = ROOT / "web"
 EXAMPLES = ROOT / "examples"
 CACHE = ROOT / ".build" / "compressed"
+QUICK = "--quick" in sys.argv
 PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
 COMPRESSED = {
     ".js",
@@ -202,7 +204,12 @@ def name_assets(page: Path, text: str, assets: dict[str, str]) -> str:
 
 
 def compress(content: bytes) -> tuple[bytes, bytes]:
-    """Return the brotli and gzip forms of a file; results are kept by content."""
+    """Return the brotli and gzip forms of a file; results are kept by content.
+
+    With ``--quick`` (for work on the site) both are light, and the budget is not checked.
+    """
+    if QUICK:
+        return brotli.compress(content, quality=1), gzip.compress(content, 1, mtime=0)
     key = hashlib.sha256(content).hexdigest()
     CACHE.mkdir(parents=True, exist_ok=True)
     kept = CACHE / f"{key}.br", CACHE / f"{key}.gz"
@@ -252,7 +259,7 @@ def check_budget(manifest: dict[str, Any]) -> None:
         if sizes["start"]:
             print(f"{sizes['brotli']:>10,}  {sizes['bytes']:>10,}  {name}")
     print(f"{used:>10,}  bytes for the start, brotli; {allowed:,} are allowed")
-    if used > allowed:
+    if used > allowed and not QUICK:
         raise SystemExit("The start is over the budget of build/budget.json.")
 
 

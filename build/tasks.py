@@ -31,11 +31,12 @@ def setup(arguments: list[str]) -> int:
 
 
 def site(arguments: list[str]) -> int:
-    """Build ``dist/`` unless it is up to date; ``--force`` builds it anyway."""
-    key = environment.hash_of([ROOT / name for name in SITE_INPUTS])
+    """Build ``dist/`` unless it is up to date; ``--force``: anyway, ``--quick``: lightly."""
+    quick = [word for word in arguments if word == "--quick"]
+    key = " ".join([environment.hash_of([ROOT / name for name in SITE_INPUTS]), *quick])
     complete = (ROOT / "dist" / "manifest.json").is_file()
     if "--force" in arguments or not complete or not environment.is_done("site", key):
-        run([PYTHON, "build/runtime_folder.py"])
+        run([PYTHON, "build/runtime_folder.py", *quick])
         environment.mark_done("site", key)
     return 0
 
