@@ -2,7 +2,9 @@
 
 Only there is the compiler of the Python that will load the result. Reads and writes folders of
 the host that ``compile_python.mjs`` mounted. Called with a job, returns a report (both JSON):
-``packages`` is a list of [source file, module path, output file, whether it is our own code].
+``packages`` is a list of [source file, module path, output file, whether it is our own code];
+beside each output goes a JSON list of what the file imports. ``imports``, all those lists
+together, asks for the part of the standard library that they lead to, in the folder ``library``.
 """
 
 import ast
@@ -66,9 +68,9 @@ def imported_names(source: str) -> set[str]:
     return names
 
 
-def used_standard_library(sources: list[str]) -> list[str]:
-    """Return the paths within the library's zip of all modules that these files lead to."""
-    for name in sorted(set(LAZY).union(*(imported_names(Path(s).read_text()) for s in sources))):
+def used_standard_library(imports: list[str]) -> list[str]:
+    """Return the paths within the library's zip of all modules that these imports lead to."""
+    for name in sorted({*LAZY, *imports}):
         if name.partition(".")[0] in sys.stdlib_module_names | {"pyodide", "_pyodide"}:
             # It may be a name inside a module, or a module of another platform.
             with contextlib.suppress(ImportError):
@@ -130,12 +132,16 @@ def compile_to(source: bytes, name: str, target: Path, is_ours: bool) -> None:
 def main(job: str) -> str:
     """Do one job; see the module's docstring."""
     task = json.loads(job)
-    files = task["packages"]
-    library = used_standard_library([source for source, *_ in files])
-    for source, name, target, is_ours in files:
-        compile_to(Path(source).read_bytes(), name, Path(target), is_ours)
+    for source, name, target, is_ours in task.get("packages", ()):
+        content = Path(source).read_bytes()
+        compile_to(content, name, Path(target), is_ours)
+        names = sorted(imported_names(content.decode()))
+        Path(target).with_suffix(".json").write_text(json.dumps(names))
+    if "imports" not in task:
+        return json.dumps({"library": []})
+    library = used_standard_library(task["imports"])
     with zipfile.ZipFile(ZIP) as archive:
         for name in library:
             target = Path(task["library"]) / (name + "c")
             compile_to(archive.read(name), f"{ZIP}/{name}", target, is_ours=False)
-    return json.dumps({"python": sys.version.split()[0], "library": library})
+    return json.dumps({"library": library})

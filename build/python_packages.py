@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import subprocess
 import tomllib
 import zipfile
@@ -21,6 +20,7 @@ from pyodide_lock import PyodideLockSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".build" / "python"
+KEPT = ROOT / ".build" / "compiled"
 PYODIDE = ROOT / "web" / "node_modules" / "pyodide"
 
 
@@ -99,39 +99,79 @@ def archive(entries: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def compile_all(wanted: list[Package]) -> list[str]:
-    """Compile everything inside Pyodide; return the standard library's files in use."""
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True)
+@dataclass
+class Compiled:
+    """Where the compiled files are: of the packages by path in the wheel, of the library."""
+
+    packages: dict[str, Path]
+    library: Path
+    names: list[str]
+
+
+def compile_all(wanted: list[Package]) -> Compiled:
+    """Compile inside Pyodide what was not compiled before; results are kept by content."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    compiler = [ROOT / "build" / "inside_pyodide.py", PYODIDE / "package.json"]
+    rules = b"".join(path.read_bytes() for path in compiler)
     jobs: list[tuple[str, str, str, bool]] = []
-    mounts = {str(WORK)}
+    mounts = {str(KEPT)}
+    packages: dict[str, Path] = {}
     for package in wanted:
         for name, path in package.files.items():
-            if path.suffix == ".py":
-                target = WORK / "packages" / (name + "c")
+            if path.suffix != ".py":
+                continue
+            key = digest(rules, name.encode(), bytes([package.is_ours]), path.read_bytes())
+            packages[name] = target = KEPT / f"{key}.pyc"
+            if not target.is_file() or not target.with_suffix(".json").is_file():
                 jobs.append((f"/host{path}", name, f"/host{target}", package.is_ours))
-                top = path.parents[name.count("/")]
-                mounts.add(str(top))
-    job = {"mounts": sorted(mounts), "packages": jobs, "library": f"/host{WORK}/library"}
+                mounts.add(str(path.parents[name.count("/")]))
+    if jobs:
+        _inside_pyodide({"mounts": sorted(mounts), "packages": jobs}, _quick_library())
+    found = (json.loads(path.with_suffix(".json").read_text()) for path in packages.values())
+    imports = sorted(set().union(*found))
+    library = KEPT / f"library-{digest(rules, json.dumps(imports).encode())}"
+    told = library.with_suffix(".json")
+    if not told.is_file():
+        job = {"mounts": [str(KEPT)], "imports": imports, "library": f"/host{library}"}
+        told.write_text(json.dumps(_inside_pyodide(job, "")["library"]))
+    return Compiled(packages, library, json.loads(told.read_text()))
+
+
+def digest(*parts: bytes) -> str:
+    """Return the SHA-256 of parts in hexadecimal digits."""
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _quick_library() -> str:
+    """Return the last library that was built: Pyodide starts from it in a third of the time."""
+    built = sorted((ROOT / "dist" / "runtime").glob("stdlib-*.zip"))
+    return str(built[0]) if built else ""
+
+
+def _inside_pyodide(job: dict[str, object], library: str) -> dict[str, list[str]]:
+    """Let ``inside_pyodide.py`` do a job; return its report."""
+    WORK.mkdir(parents=True, exist_ok=True)
     (WORK / "job.json").write_text(json.dumps(job))
     script = ROOT / "build" / "compile_python.mjs"
-    command = ["node", str(script), str(WORK / "job.json"), str(WORK / "report.json")]
-    subprocess.run(command, check=True)
-    library: list[str] = json.loads((WORK / "report.json").read_text())["library"]
-    return library
+    files = [str(WORK / "job.json"), str(WORK / "report.json")]
+    done = subprocess.run(["node", str(script), *files, library], check=not library)
+    if done.returncode != 0:
+        return _inside_pyodide(job, "")
+    report: dict[str, list[str]] = json.loads((WORK / "report.json").read_text())
+    return report
 
 
-def library_zip(names: list[str]) -> bytes:
+def library_zip(compiled: Compiled) -> bytes:
     """Return the trimmed standard library."""
-    return archive({name + "c": (WORK / "library" / (name + "c")).read_bytes() for name in names})
+    return archive({n + "c": (compiled.library / (n + "c")).read_bytes() for n in compiled.names})
 
 
-def wheel(package: Package) -> bytes:
+def wheel(package: Package, compiled: Compiled) -> bytes:
     """Return the compiled wheel of one package."""
     entries: dict[str, bytes] = {}
     for name, path in package.files.items():
         if path.suffix == ".py":
-            entries[name + "c"] = (WORK / "packages" / (name + "c")).read_bytes()
+            entries[name + "c"] = compiled.packages[name].read_bytes()
         else:
             entries[name] = path.read_bytes()
     info = f"{package.name}-{package.version}.dist-info"

@@ -80,10 +80,11 @@ def write_pyodide() -> str:
 def write_python() -> dict[str, Any]:
     """Compile and write the Python side; return where the worker finds it."""
     wanted = python_packages.packages()
-    library = python_packages.library_zip(python_packages.compile_all(wanted))
+    compiled = python_packages.compile_all(wanted)
+    library = python_packages.library_zip(compiled)
     built: list[tuple[python_packages.Package, str, bytes]] = []
     for package in wanted:
-        content = python_packages.wheel(package)
+        content = python_packages.wheel(package, compiled)
         built.append((package, python_packages.wheel_name(package, content), content))
         write(f"runtime/{built[-1][1]}", content)
     return {
@@ -108,18 +109,28 @@ def write_snapshot(runtime: dict[str, Any]) -> str:
     """Make and write the memory snapshot; return its path, or nothing where it cannot be made.
 
     Pyodide's mechanism is private and limited (30 MiB of memory), so the site works without.
+    Kept by content; ``--quick`` makes no new one.
     """
     unpack = ROOT / ".build" / "unpack.mjs"
     esbuild = WEB / "node_modules" / ".bin" / "esbuild"
     options = ["--bundle", "--format=esm", "--define:RUNTIME={}", "--log-level=error"]
     entry = WEB / "src" / "runtime.ts"
     subprocess.run([str(esbuild), str(entry), *options, f"--outfile={unpack}"], check=True)
-    target = ROOT / ".build" / "snapshot.bin"
-    target.unlink(missing_ok=True)
     files = [str((DIST / "assets" / path).resolve()) for path in runtime["wheels"]]
     library = str((DIST / "assets" / runtime["library"]).resolve())
     script = str(ROOT / "build" / "make_snapshot.mjs")
     pyodide = str(python_packages.PYODIDE)
+    scripts = (unpack.read_bytes(), Path(script).read_bytes())
+    # The names of files have their contents' hashes.
+    words = [runtime["pyodide"], Path(library).name, *runtime["wheels"], *SNAPSHOT_IMPORTS]
+    target = ROOT / ".build" / f"snapshot-{digest(*scripts, *(w.encode() for w in words))}.bin"
+    if target.is_file():
+        content = target.read_bytes()
+        return "../" + write(f"runtime/snapshot-{digest(content)}.bin", content)
+    if QUICK:
+        return ""  # starts are slower without, and this build is not
+    for old in target.parent.glob("snapshot*.bin"):
+        old.unlink()
     command = ["node", script, pyodide, library, str(target), ",".join(SNAPSHOT_IMPORTS), *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not target.is_file():
@@ -206,13 +217,13 @@ def name_assets(page: Path, text: str, assets: dict[str, str]) -> str:
 def compress(content: bytes) -> tuple[bytes, bytes]:
     """Return the brotli and gzip forms of a file; results are kept by content.
 
-    With ``--quick`` (for work on the site) both are light, and the budget is not checked.
+    With ``--quick`` (for work on the site) new ones are light, and the budget is not checked.
     """
-    if QUICK:
-        return brotli.compress(content, quality=1), gzip.compress(content, 1, mtime=0)
     key = hashlib.sha256(content).hexdigest()
     CACHE.mkdir(parents=True, exist_ok=True)
     kept = CACHE / f"{key}.br", CACHE / f"{key}.gz"
+    if QUICK and not kept[0].exists():
+        return brotli.compress(content, quality=1), gzip.compress(content, 1, mtime=0)
     if not kept[0].exists() or not kept[1].exists():
         kept[1].write_bytes(gzip.compress(content, 9, mtime=0))
         # Quality 11 takes a minute for the 30 MB snapshot, for a twentieth fewer bytes.
