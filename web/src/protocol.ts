@@ -12,6 +12,7 @@ export interface LoadOptions {
   context_length?: number;
   kv?: "f32" | "f16" | "q8_0";
   max_sequences?: number;
+  memory_budget?: number;
 }
 
 /** How to choose tokens; the fields of ``engine.sampling.SamplingParams``. */
@@ -37,6 +38,22 @@ export interface Load {
   url?: string;
   headers?: Record<string, string>;
   options?: LoadOptions;
+}
+
+/** Another file of the same model that could be loaded instead. */
+export interface Choice {
+  name: string;
+  bytes: number;
+}
+
+/** Ask what a model is and whether it fits; only its header is read. */
+export interface Inspect {
+  type: "inspect";
+  id: number;
+  url?: string;
+  headers?: Record<string, string>;
+  options?: LoadOptions;
+  choices?: Choice[];
 }
 
 /** Complete messages, a plain prompt, or token ids: exactly one of the three. */
@@ -66,7 +83,7 @@ export interface Ack {
   id: number;
 }
 
-/** Stop a ``load``, ``generate`` or ``embed``; it ends with the error ``cancelled``. */
+/** Stop a request that is under way; it ends with the error ``cancelled``. */
 export interface Abort {
   type: "abort";
   id: number;
@@ -123,6 +140,38 @@ export interface ModelInfo {
   device: string;
 }
 
+/** What a model needs of the device, in bytes. */
+export interface FitReport {
+  context_length: number;
+  kv: string;
+  cache_tokens: number;
+  weights: number;
+  cache: number;
+  activations: number;
+  staging: number;
+  total: number;
+  budget: number | null;
+  fits: boolean;
+  largest_context: number;
+  largest_weights: number;
+  largest_choice: string | null;
+  message: string | null;
+}
+
+/** The value of the ``result`` of an ``inspect``. */
+export interface Inspection {
+  name: string;
+  architecture: string;
+  layers: number;
+  vocabulary: number;
+  parameters: number;
+  bytes: number;
+  formats: string[];
+  trained_context: number;
+  has_chat_template: boolean;
+  fit: FitReport;
+}
+
 /** A ``load`` is done. */
 export interface Loaded {
   type: "loaded";
@@ -163,7 +212,7 @@ export interface Done {
   usage: UsageReport;
 }
 
-/** The answer to ``stats`` (counters), ``embed`` (vectors, tokens) and ``unload`` (empty). */
+/** The answer to ``stats``, ``embed``, ``inspect`` (``Inspection``), ``unload`` (empty). */
 export interface Result {
   type: "result";
   id: number;
@@ -179,6 +228,6 @@ export interface Failure {
   details: Record<string, unknown>;
 }
 
-export type Request = Load | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest;
+export type Request = Load | Inspect | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest;
 
 export type Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure;

@@ -11,91 +11,31 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
-from ..graph.fuse import FusionPlan, fuse
-from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
-from ..models.registry import build_graph, original_context, read_constants
+from ..graph.fuse import FusionPlan
+from ..graph.ops import Graph, Rows
 from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device, Fence
-from ..webgpu.kernels import matvec, sample
-from ..webgpu.kernels.kernel import Capabilities
+from ..webgpu.kernels import sample
 from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.lower import Choose, Lowering, default_choice
 from ..webgpu.memory import OnProgress, load_weights
 from ..webgpu.plan import Plan, record
 from ..webgpu.replay import replayer
 from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
-from ..webgpu.structures import accepts
+from . import families
+from .families import LOGITS_CHUNK, PREFILL_BUCKETS, Family, until_cache
+from .fit import plan_load
 from .runner_protocol import RowResult, StepResult, Want
 from .sampler import Sampler
 from .sampling import SamplingParams
 
-DEFAULT_CONTEXT = 4096
-"""Positions per sequence where neither the caller nor the model asks for fewer."""
-PREFILL_BUCKETS = (8, 64, 256)
-LOGITS_CHUNK = 64
-EXACT_CACHE = 64 << 20
-"""Bytes up to which the KV cache is f32 where the caller does not choose."""
 RING = 8
 """Results that may be on their way."""
-
-Family = Literal["prefill", "all", "decode", "embed"]
-
-
-def default_context(file: ModelFile) -> int:
-    """Return the context that is used where none is asked for."""
-    return min(original_context(file), DEFAULT_CONTEXT)
-
-
-def kv_bytes(graph: Graph, kv: KvKind, tokens: int) -> int:
-    """Return the bytes of a KV cache of ``tokens`` positions."""
-    return gpu_state.kv_bytes(graph, kv, tokens)
-
-
-def plan_memory(graph: Graph, context: int) -> int:
-    """Return the bytes of the activations of prefill and decode."""
-    tokens = min(PREFILL_BUCKETS[-1], context)
-    prefill = {Rows.TOKENS: tokens, Rows.OUTPUTS: 1, Rows.SEQUENCES: 1}
-    decode = dict.fromkeys(Rows, 8)
-    return gpu_state.activation_bytes(graph, prefill) + gpu_state.activation_bytes(graph, decode)
-
-
-def fused_graphs(
-    plain: Graph, kv: KvKind, capabilities: Capabilities, fusion: FusionPlan | None = None
-) -> dict[Family, Graph]:
-    """Return the graph of each family of plans; they read the same weights.
-
-    A matmul normalises its input once, not in every workgroup, so only decode folds norms into
-    matrices. Prefill works on the wanted rows alone as early as it can.
-    """
-    plan = fusion or FusionPlan()
-    apart = replace(plan, norm=False)
-
-    def fused(wanted: FusionPlan) -> Graph:
-        return fuse(
-            plain, wanted, accept=lambda op: accepts(op, kv, capabilities, matvec.MAX_TOKENS)
-        )
-
-    if not plain.causal:
-        return {"embed": fused(apart)}
-    made: dict[Family, Graph] = {
-        "prefill": fused(replace(apart, outputs="early")),
-        "all": fused(replace(apart, outputs="all")),
-        "decode": fused(replace(plan, outputs="all")),
-    }
-    if plain.pooled is not None:
-        made["embed"] = fused(apart)
-    return made
-
-
-def until_cache(graph: Graph) -> Graph:
-    """Cut everything after the last write to the cache: a step whose logits nobody wants."""
-    last = max(i for i, op in enumerate(graph.ops) if isinstance(op, KvWrite | QkvPrepare))
-    return replace(graph, ops=graph.ops[: last + 1], logits=None, hidden=None, pooled=None)
 
 
 @dataclass(frozen=True)
@@ -154,6 +94,7 @@ class ModelRunner:
         kv: KvKind | None = None,
         max_sequences: int = 4,
         cache_tokens: int | None = None,
+        memory_budget: int | None = None,
         fusion: FusionPlan | None = None,
         choose: Choose = default_choice,
         on_progress: OnProgress | None = None,
@@ -162,47 +103,36 @@ class ModelRunner:
 
         ``kv``: format of the cache; None: f32 where that is small, else f16.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
+        ``memory_budget``: bytes of device memory; OutOfMemoryError, before any weight is read, says
+        what would fit.
         """
-        context = context_length or default_context(file)
-        if context < 1 or max_sequences < 1:
-            raise InvalidRequestError("The context and the number of sequences must be positive.")
-        plain = build_graph(file, context_length=context, constants=await read_constants(file))
-        tokens = cache_tokens or context * min(max_sequences, 2)
-        if kv is None:
-            kv = "f32" if kv_bytes(plain, "f32", tokens) <= EXACT_CACHE else "f16"
-        graphs = fused_graphs(plain, kv, device.capabilities, fusion)
-        some = next(iter(graphs.values()))
-        weights = await load_weights(device, file, some, on_progress=on_progress)
-        try:
+        plan = await plan_load(
+            file,
+            device.capabilities,
+            context_length=context_length,
+            kv=kv,
+            max_sequences=max_sequences,
+            cache_tokens=cache_tokens,
+            budget=memory_budget,
+            fusion=fusion,
+        )
+        plan.fit.require()
+        some = next(iter(plan.graphs.values()))
+        context = plan.fit.context_length
+        async with device.all_or_nothing():
+            weights = await load_weights(device, file, some, on_progress=on_progress)
             state = gpu_state.allocate_state(
                 device,
                 some,
                 weights,
-                kv=kv,
+                kv=plan.fit.kv,
                 context_length=context,
-                tokens=tokens,
+                tokens=plan.fit.cache_tokens,
                 max_sequences=max_sequences,
             )
-        except BaseException:
-            weights.release(device)
-            raise
-        return cls(device, graphs, state, context_length=context, choose=choose)
+            return cls(device, plan.graphs, state, context_length=context, choose=choose)
 
     # -- plans -----------------------------------------------------------------------------------
-
-    def _capacities(self, family: Family) -> dict[Rows, int]:
-        many = self.max_sequences
-        return {
-            "prefill": {Rows.TOKENS: self.prefill_chunk, Rows.OUTPUTS: 1, Rows.SEQUENCES: 1},
-            "all": dict.fromkeys((Rows.TOKENS, Rows.OUTPUTS), self.logits_chunk)
-            | {Rows.SEQUENCES: 1},
-            "decode": dict.fromkeys(Rows, many),
-            "embed": {
-                Rows.TOKENS: self.prefill_chunk,
-                Rows.OUTPUTS: 1,
-                Rows.SEQUENCES: many,
-            },
-        }[family]
 
     def _graph(self, family: Family) -> Graph:
         if family in self.graphs:
@@ -215,7 +145,9 @@ class ModelRunner:
 
     def _step(self, family: Family) -> StepBuffers:
         if family not in self._families:
-            capacities = self._capacities(family)
+            capacities = families.capacities(
+                family, self.prefill_chunk, self.logits_chunk, self.max_sequences
+            )
             graph = self._graph(family)
             self._families[family] = gpu_state.allocate_step(self.device, graph, capacities)
         return self._families[family]

@@ -18,6 +18,15 @@ from ..webgpu.state import StepBuffers, u32, whole
 from .sampling import SamplingParams
 
 
+def sampler_bytes(vocabulary: int, slots: int) -> int:
+    """Return the most bytes that a ``Sampler`` allocates: filters, penalties and masks in use."""
+    structure = sample.Structure(vocabulary=vocabulary, rows=slots, mode="filtered")
+    partials = sample.partials_bytes(structure, sample.naive(structure))
+    scores_counts_bias = 3 * 4 * vocabulary * slots
+    records = (sample.SAMPLER_BYTES + 4 * sample.RESULT_WORDS) * slots
+    return partials + scores_counts_bias + sample.mask_bytes(vocabulary) * slots + records
+
+
 class Sampler:
     """Per-slot sampling state of one model."""
 

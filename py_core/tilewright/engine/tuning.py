@@ -18,7 +18,8 @@ from ..tuning.tuner import Event, Tuner
 from ..tuning.workload import Workload
 from ..webgpu.api import library
 from ..webgpu.device import Device
-from .runner import Family, ModelRunner
+from .families import Family
+from .runner import ModelRunner
 
 BUDGET = 30.0
 """Seconds."""

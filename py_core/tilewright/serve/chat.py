@@ -46,6 +46,8 @@ class LoadOptions:
     """Sequences that decode in one batch."""
     backend: Literal["webgpu", "wasm"] | None = None
     """Where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says, else ``webgpu``."""
+    memory_budget: int | None = None
+    """Bytes of device memory; a model that needs more is refused before its weights are read."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class ChatModel:
                     context_length=options.context_length,
                     kv=options.kv,
                     max_sequences=options.max_sequences,
+                    memory_budget=options.memory_budget,
                     choose=records.choose,
                     on_progress=on_progress,
                 )

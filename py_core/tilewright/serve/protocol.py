@@ -22,6 +22,8 @@ class LoadOptions(TypedDict, total=False):
     context_length: int
     kv: Literal["f32", "f16", "q8_0"]
     max_sequences: int
+    memory_budget: int
+    """Bytes of device memory; a model that needs more is refused before its weights are read."""
 
 
 class Sampling(TypedDict, total=False):
@@ -49,6 +51,24 @@ class Load(TypedDict):
     url: NotRequired[str]
     headers: NotRequired[dict[str, str]]
     options: NotRequired[LoadOptions]
+
+
+class Choice(TypedDict):
+    """Another file of the same model that could be loaded instead."""
+
+    name: str
+    bytes: int
+
+
+class Inspect(TypedDict):
+    """Ask what a model is and whether it fits; only its header is read."""
+
+    type: Literal["inspect"]
+    id: int
+    url: NotRequired[str]
+    headers: NotRequired[dict[str, str]]
+    options: NotRequired[LoadOptions]
+    choices: NotRequired[list[Choice]]
 
 
 class Generate(TypedDict):
@@ -82,7 +102,7 @@ class Ack(TypedDict):
 
 
 class Abort(TypedDict):
-    """Stop a ``load``, ``generate`` or ``embed``; it ends with the error ``cancelled``."""
+    """Stop a request that is under way; it ends with the error ``cancelled``."""
 
     type: Literal["abort"]
     id: int
@@ -146,6 +166,44 @@ class ModelInfo(TypedDict):
     device: str
 
 
+class FitReport(TypedDict):
+    """What a model needs of the device, in bytes."""
+
+    context_length: int
+    kv: str
+    cache_tokens: int
+    weights: int
+    cache: int
+    activations: int
+    staging: int
+    total: int
+    """At the peak."""
+    budget: int | None
+    fits: bool
+    largest_context: int
+    """The longest context that would fit; 0: none."""
+    largest_weights: int
+    """Bytes of weights that would fit with this context; 0 without a budget."""
+    largest_choice: str | None
+    message: str | None
+    """What to do, where it does not fit."""
+
+
+class Inspection(TypedDict):
+    """The value of the ``result`` of an ``inspect``."""
+
+    name: str
+    architecture: str
+    layers: int
+    vocabulary: int
+    parameters: int
+    bytes: int
+    formats: list[str]
+    trained_context: int
+    has_chat_template: bool
+    fit: FitReport
+
+
 class Loaded(TypedDict):
     """A ``load`` is done."""
 
@@ -192,7 +250,7 @@ class Done(TypedDict):
 
 
 class Result(TypedDict):
-    """The answer to ``stats`` (counters), ``embed`` (vectors, tokens) and ``unload`` (empty)."""
+    """The answer to ``stats``, ``embed``, ``inspect`` (``Inspection``), ``unload`` (empty)."""
 
     type: Literal["result"]
     id: int
@@ -209,5 +267,5 @@ class Failure(TypedDict):
     details: dict[str, Any]
 
 
-Request = Load | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest
+Request = Load | Inspect | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest
 Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure

@@ -143,6 +143,8 @@ class WorkerLoop:
         kind = message.get("type")
         if kind == "load":
             await self._load(message, number)
+        elif kind == "inspect":
+            await self._inspect(message, number)
         elif kind == "generate":
             await self._generate(message, number)
         elif kind == "embed":
@@ -205,6 +207,19 @@ class WorkerLoop:
             raise
         self._send(type="loaded", id=number, model=self._describe(self._model))
         self._preparing = asyncio.ensure_future(self._prepare(self._model))
+
+    async def _inspect(self, message: Message, number: int) -> None:
+        """Read a header; the source stays open, as JavaScript may load from it next."""
+        from ..formats.open import open_model
+        from ..webgpu.device import Device
+        from .inspection import choices_of, inspect
+
+        options = _options(message.get("options", {}))
+        choices = choices_of(message.get("choices", []))
+        file = await open_model(await self._open_source(number))
+        capabilities = await Device.probe()
+        found = await inspect(file, capabilities, options=options, choices=choices)
+        self._send(type="result", id=number, value=found)
 
     async def _prepare(self, model: Model) -> None:
         """Compile while the first prompt is being typed; what fails here, fails there again."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +66,15 @@ class Fence:
             self.device.release(self.staging)
 
 
+_undo: ContextVar[dict[int, Any] | None] = ContextVar("_undo", default=None)
+"""Buffers made by the running task inside ``Device.all_or_nothing``, by identity."""
+
+
+def buffer_bytes(size: int) -> int:
+    """Return the bytes of a buffer that was asked for with ``size``: a multiple of 16."""
+    return max(16, (size + 15) & ~15)
+
+
 class Device:
     """One open GPU device."""
 
@@ -76,6 +87,13 @@ class Device:
         self._marker: Any = None
         self.allocated = 0
         """Bytes of live buffers made by ``buffer``."""
+
+    @staticmethod
+    async def probe() -> Capabilities:
+        """Return what ``open`` would give, without opening a device."""
+        adapter = await _choose_adapter(wgpu(), settings.current().adapter)
+        features = [name for name in _WANTED_FEATURES if name in adapter.features]
+        return _capabilities(adapter, adapter, features)
 
     @classmethod
     async def open(cls) -> Device:
@@ -111,7 +129,7 @@ class Device:
 
         ``usage`` adds names such as ``UNIFORM``; ``MAP_READ`` alone makes a staging buffer.
         """
-        size = max(16, (size + 15) & ~15)
+        size = buffer_bytes(size)
         if size > self.capabilities.max_buffer:
             raise OutOfMemoryError(
                 f"A buffer of {size} bytes for {label or 'a tensor'} exceeds this device's "
@@ -132,11 +150,62 @@ class Device:
                 f"The GPU has no room for {size} bytes ({label}): {error}", size=size
             ) from error
         self.allocated += size
+        made = _undo.get()
+        if made is not None:
+            made[id(handle)] = handle
         return handle
+
+    @asynccontextmanager
+    async def all_or_nothing(self) -> AsyncIterator[None]:
+        """Free every buffer that the running task made in the block, should the block fail.
+
+        In a browser a buffer that found no room is only reported later: that, too, ends the block,
+        as OutOfMemoryError.
+        """
+        made: dict[int, Any] = {}
+        outer = _undo.get()
+        token = _undo.set(made)
+        try:
+            async with self._out_of_memory_scope():
+                yield
+            if outer is not None:
+                outer.update(made)
+        except BaseException:
+            for buffer in list(made.values()):
+                self.release(buffer)
+            raise
+        finally:
+            _undo.reset(token)
+
+    @asynccontextmanager
+    async def _out_of_memory_scope(self) -> AsyncIterator[None]:
+        if not hasattr(self.handle, "push_error_scope"):  # natively creation itself fails
+            yield
+            return
+        self.handle.push_error_scope("out-of-memory")
+        error = None
+        try:
+            yield
+        finally:
+            error = await self._pop_scope()
+        if error is not None:
+            raise OutOfMemoryError(
+                f"The GPU has no room for this model: {error} Choose a smaller context or model, "
+                "or close other pages that use the GPU."
+            )
+
+    async def _pop_scope(self) -> Any:
+        try:
+            return await self.handle.pop_error_scope_async()
+        except Exception:  # the device is gone; what lost it has been, or will be, reported
+            return None
 
     def release(self, buffer: Any) -> None:
         """Destroy a buffer made by ``buffer``."""
         self.allocated -= buffer.size
+        made = _undo.get()
+        if made is not None:
+            made.pop(id(buffer), None)
         buffer.destroy()
 
     async def pipeline(self, kernel: Kernel) -> Pipeline:
@@ -201,7 +270,9 @@ class Device:
         By a small read-back: wgpu 0.32's native ``on_submitted_work_done`` cannot be called.
         """
         if self._marker is None:
+            token = _undo.set(None)  # it outlives whatever is being made now
             self._marker = self.buffer(16, label="fence")
+            _undo.reset(token)
         staging = self.buffer(16, label="fence", usage=("MAP_READ",))
         encoder = self.handle.create_command_encoder()
         encoder.copy_buffer_to_buffer(self._marker, 0, staging, 0, 4)

@@ -58,6 +58,7 @@ from .plan import Call
 from .state import KV_BLOCK, ModelState, StepBuffers
 from .structures import (
     ROWS_FROM,
+    attention_structure,
     expert_structure,
     length,
     linear_structure,
@@ -278,19 +279,8 @@ class Lowering:
         return self._call(qkv_prepare, structure, ranges | self._cache(op.layer))
 
     def _attention(self, op: Attention) -> list[Call]:
-        structure = attention.Structure(
-            tokens=self.rows[op.out.rows],
-            heads=op.heads,
-            layout=self._layout(op.kv_heads, op.head_size, op.value_size),
-            scale=op.scale,
-            q=span(op.q),
-            out=span(op.out),
-            causal=op.causal,
-            window=op.window,
-            softcap=op.softcap,
-            sinks=op.sinks is not None,
-            alibi=op.alibi,
-        )
+        layout = self._layout(op.kv_heads, op.head_size, op.value_size)
+        structure = attention_structure(op, layout, self.rows[op.out.rows])
         ranges = self._values(q=op.q, out=op.out) | self._cache(op.layer)
         if op.sinks is not None:
             ranges["sinks"] = self._vector(op.sinks)

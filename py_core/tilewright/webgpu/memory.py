@@ -20,11 +20,12 @@ from ..formats.model_file import ModelFile, TensorInfo
 from ..formats.quant import F32
 from ..formats.source import ByteSource
 from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
+from . import staging
 from .api import IN_BROWSER
-from .device import BufferRange, Device
+from .device import BufferRange, Device, buffer_bytes
 from .kernels import repack
+from .kernels.kernel import Capabilities
 from .kernels.packing import Packing, packing, table_bytes
-from .staging import Staging
 
 PIECE = 8 << 20
 """Bytes of file that are on their way to the GPU at once, per staging buffer."""
@@ -111,14 +112,46 @@ def vectors(graph: Graph) -> list[Weight]:
     return list(dict.fromkeys(w for op in graph.ops for w in op.weights() if w not in packed))
 
 
-def device_bytes(graph: Graph) -> int:
-    """Return the bytes that the weights of ``graph`` take on the GPU."""
-    total = sum(4 * weight.rows * weight.columns for weight in vectors(graph))
+def plan_shards(weight: Weight, capabilities: Capabilities) -> list[tuple[int, int]]:
+    """Return (first row, rows) of the shards of a matrix; OutOfMemoryError where a row is too long.
+
+    A matrix is split where it exceeds a binding or a buffer.
+    """
+    form = packing(weight.quant)
+    row_bytes = 4 * max(form.quant_words(weight.columns), form.scale_words(weight.columns))
+    limit = min(capabilities.max_binding, capabilities.max_buffer)
+    per_shard = limit // row_bytes
+    if per_shard == 0:
+        raise OutOfMemoryError(
+            f"One row of {weight.name} ({row_bytes} bytes) exceeds this device's binding "
+            f"limit of {limit}: the model cannot run here."
+        )
+    if per_shard >= _SHARD_ROWS:
+        # Whole steps, so that the part of a bias vector that belongs to a shard is aligned.
+        per_shard -= per_shard % _SHARD_ROWS
+    starts = range(0, weight.rows, per_shard)
+    return [(first, min(per_shard, weight.rows - first)) for first in starts]
+
+
+def device_bytes(graph: Graph, capabilities: Capabilities | None = None) -> int:
+    """Return the bytes that ``load_weights`` allocates for the weights of ``graph``."""
+    total = sum(buffer_bytes(4 * weight.rows * weight.columns) for weight in vectors(graph))
+    tables = set()
     for weight in matrices(graph):
         form = packing(weight.quant)
-        words = form.quant_words(weight.columns) + form.scale_words(weight.columns)
-        total += 4 * words * weight.rows
-    return total
+        tables.add(form.table)
+        for _, rows in plan_shards(weight, capabilities or Capabilities()):
+            total += buffer_bytes(4 * rows * form.quant_words(weight.columns))
+            total += buffer_bytes(4 * rows * form.scale_words(weight.columns))
+    return total + sum(buffer_bytes(len(table_bytes(name))) for name in tables if name)
+
+
+def staging_bytes(model: ModelFile, graph: Graph) -> int:
+    """Return the most bytes that are taken while loading, beside the weights."""
+    rows = [model.tensor(n) for weight in matrices(graph) for n in weight.tensors]
+    widest = max((tensor.quant.row_bytes(tensor.columns) for tensor in rows), default=0)
+    whole = sum(tensor.nbytes for tensor in rows)
+    return staging.nbytes(PIECE, widest, whole)
 
 
 async def load_weights(
@@ -134,13 +167,11 @@ async def load_weights(
     Raises OutOfMemoryError (everything allocated so far is freed), SourceError, FormatError.
     """
     loader = _Loader(device, model, upload or uploader(device), on_progress)
-    try:
-        return await loader.load(graph)
-    except BaseException:
-        loader.release_all()
-        raise
-    finally:
-        loader.staging.release()
+    async with device.all_or_nothing():
+        try:
+            return await loader.load(graph)
+        finally:
+            loader.staging.release()
 
 
 def uploader(device: Device) -> Uploader:
@@ -185,7 +216,7 @@ class _Loader:
         self._upload = upload
         self._on_progress = on_progress
         self._buffers: list[Any] = []
-        self.staging = Staging(device, PIECE)
+        self.staging = staging.Staging(device, PIECE)
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
@@ -195,14 +226,10 @@ class _Loader:
         self._buffers.append(buffer)
         return BufferRange(buffer, 0, buffer.size)
 
-    def release_all(self) -> None:
-        for buffer in self._buffers:
-            self._device.release(buffer)
-        self._buffers.clear()
-
     async def load(self, graph: Graph) -> Weights:
-        packed = {weight: self._allocate(weight) for weight in matrices(graph)}
-        flat = {w: self._buffer(4 * w.rows * w.columns, w.name) for w in vectors(graph)}
+        async with self._device.all_or_nothing():  # no byte is fetched before there is room
+            packed = {weight: self._allocate(weight) for weight in matrices(graph)}
+            flat = {w: self._buffer(4 * w.rows * w.columns, w.name) for w in vectors(graph)}
         tables: dict[str, BufferRange] = {}
         for found in packed.values():
             name = found.packing.table
@@ -231,23 +258,12 @@ class _Loader:
 
     def _allocate(self, weight: Weight) -> PackedWeight:
         form = packing(weight.quant)
-        quant_bytes = 4 * form.quant_words(weight.columns)
-        scale_bytes = 4 * form.scale_words(weight.columns)
-        limit = min(self._device.capabilities.max_binding, self._device.capabilities.max_buffer)
-        per_shard = limit // max(quant_bytes, scale_bytes)
-        if per_shard == 0:
-            raise OutOfMemoryError(
-                f"One row of {weight.name} ({quant_bytes} bytes) exceeds this device's binding "
-                f"limit of {limit}: the model cannot run here."
-            )
-        if per_shard >= _SHARD_ROWS:
-            # Whole steps, so that the part of a bias vector that belongs to a shard is aligned.
-            per_shard -= per_shard % _SHARD_ROWS
         shards = []
-        for first in range(0, weight.rows, per_shard):
-            rows = min(per_shard, weight.rows - first)
-            quants = self._buffer(rows * quant_bytes, weight.name)
-            scales = self._buffer(rows * scale_bytes, weight.name + " scales")
+        for first, rows in plan_shards(weight, self._device.capabilities):
+            quants = self._buffer(rows * 4 * form.quant_words(weight.columns), weight.name)
+            scales = self._buffer(
+                rows * 4 * form.scale_words(weight.columns), weight.name + " scales"
+            )
             shards.append(Shard(first, rows, quants, scales))
         return PackedWeight(weight, form, tuple(shards))
 

@@ -21,6 +21,15 @@ _JOBS = 64
 """Repack dispatches per submit."""
 
 
+def nbytes(size: int, widest: int, whole: int) -> int:
+    """Return the most bytes that a ``Staging`` of ``size`` takes for rows of up to ``widest``.
+
+    ``whole``: bytes in all; where they fit one buffer the second is not made.
+    """
+    one = max(size, widest + 4) + _JOBS * _ALIGNMENT + 2 * 16  # and a fence with its marker
+    return one if whole <= size // 2 else _COUNT * one
+
+
 @dataclass
 class _Buffer:
     raw: Any

@@ -174,11 +174,6 @@ class StepBuffers:
             device.release(r.buffer)
 
 
-def activation_bytes(graph: Graph, rows: Mapping[Rows, int]) -> int:
-    """Return the bytes of the arena for these capacities."""
-    return plan_arena(graph, rows).nbytes
-
-
 def allocate_step(device: Device, graph: Graph, rows: Mapping[Rows, int]) -> StepBuffers:
     """Allocate the buffers of a family of plans with these capacities."""
     arena = plan_arena(graph, rows)

@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..graph.ops import ExpertLinear, Linear, NormSpec, Op, QkvPrepare, Rows, Value, Weight
-from .kernels import expert, kv_write, matvec, qkv_prepare
+from ..graph.ops import (
+    Attention,
+    ExpertLinear,
+    Linear,
+    NormSpec,
+    Op,
+    QkvPrepare,
+    Rows,
+    Value,
+    Weight,
+)
+from .kernels import attention, expert, kv_write, matvec, qkv_prepare
 from .kernels.header import RowsFrom
 from .kernels.kernel import Capabilities, Span
 from .kernels.linear import LinearStructure
@@ -41,6 +51,25 @@ def qkv_structure(op: QkvPrepare, layout: kv_write.KvLayout, tokens: int) -> qkv
         magnitude=1.0 if table is None else table.magnitude,
         q_norm=_head_norm(op.q_norm, op.head_size),
         k_norm=_head_norm(op.k_norm, op.head_size),
+    )
+
+
+def attention_structure(
+    op: Attention, layout: kv_write.KvLayout, tokens: int
+) -> attention.Structure:
+    """Return the kernel Structure of an Attention."""
+    return attention.Structure(
+        tokens=tokens,
+        heads=op.heads,
+        layout=layout,
+        scale=op.scale,
+        q=span(op.q),
+        out=span(op.out),
+        causal=op.causal,
+        window=op.window,
+        softcap=op.softcap,
+        sinks=op.sinks is not None,
+        alibi=op.alibi,
     )
 
 

@@ -97,8 +97,8 @@ def test_inspect_tells_what_the_device_needs(
     assert status == 0
     report = json.loads(out)
     assert report["architecture"] == "qwen3"
-    assert report["device_memory"]["context"] == 100
-    assert report["device_memory"]["weights"] > 0
+    assert report["fit"]["context_length"] == 100
+    assert report["fit"]["total"] > report["fit"]["weights"] > 0
     assert {t["name"] for t in report["tensors"]} >= {"token_embd.weight", "blk.0.attn_q.weight"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.reference.golden_models import FOLDER, NAMES, load_model
 from tests.reference.interpreter import Interpreter, Result
 
-from tilewright.engine.runner import fused_graphs
+from tilewright.engine.families import fused_graphs
 from tilewright.formats.quant import BY_NAME
 from tilewright.graph.fuse import FusionPlan, fuse
 from tilewright.graph.ops import (

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.reference import golden_models
 
 from tilewright import settings
 from tilewright.engine.sampling import SamplingParams
@@ -19,6 +20,8 @@ from tilewright.formats.source import MemorySource
 from tilewright.serve import protocol
 from tilewright.serve.chat import Delta, Usage
 from tilewright.serve.worker import WorkerLoop, restored
+from tilewright.webgpu.device import Device
+from tilewright.webgpu.kernels.kernel import Capabilities
 from tilewright.webgpu.memory import Progress
 
 
@@ -261,3 +264,36 @@ def test_a_restored_snapshot_takes_new_switches_and_new_randomness(
     finally:
         monkeypatch.undo()
         importlib.reload(settings)
+
+
+async def test_inspect_tells_whether_a_model_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def probe() -> Capabilities:
+        return Capabilities()
+
+    monkeypatch.setattr(Device, "probe", probe)
+    data = (golden_models.FOLDER / "qwen3.gguf").read_bytes()
+
+    async def open_source(_: int) -> MemorySource:
+        return MemorySource(data, "qwen3.gguf")
+
+    posted: list[Any] = []
+    loop = WorkerLoop(lambda text: posted.append(json.loads(text)), open_source)
+    choices = [{"name": "Q4_0", "bytes": 9000}, {"name": "F32", "bytes": 1 << 30}]
+    request = {"type": "inspect", "id": 3, "options": {"context_length": 64}}
+    loop.receive(json.dumps(request))
+    request = {**request, "id": 4, "options": {"memory_budget": 8 << 20}, "choices": choices}
+    loop.receive(json.dumps(request))
+    loop.receive(json.dumps({**request, "id": 5, "choices": [3]}))
+    while len(posted) < 3:
+        await asyncio.sleep(0.01)
+    answers = {message["id"]: message for message in posted}
+    found = answers[3]["value"]
+    assert found["architecture"] == "qwen3"
+    assert found["fit"]["fits"]
+    assert found["fit"]["context_length"] == 64
+    assert set(found) == set(protocol.Inspection.__annotations__)
+    assert set(found["fit"]) == set(protocol.FitReport.__annotations__)
+    refused = answers[4]["value"]["fit"]
+    assert not refused["fits"]
+    assert refused["budget"] == 8 << 20
+    assert answers[5]["code"] == "invalid_request"

@@ -7,19 +7,17 @@ import platform
 import resource
 import statistics
 import time
-from collections import Counter
 from typing import Any
 
-from ...engine.runner import default_context, kv_bytes, plan_memory
 from ...engine.sampling import SamplingParams
-from ...errors import TilewrightError
+from ...errors import DeviceUnavailableError, TilewrightError
 from ...formats.model_file import ModelFile
 from ...formats.open import open_model
-from ...models.registry import build_graph, read_constants
 from ...webgpu.device import Device
-from ...webgpu.memory import device_bytes
+from ...webgpu.kernels.kernel import Capabilities
 from ...webgpu.profile import copy_bandwidth
 from ..chat import ChatModel, LoadOptions
+from ..inspection import inspect as describe
 from . import options
 
 
@@ -28,6 +26,10 @@ def add_commands(commands: Any) -> None:
     inspect = commands.add_parser("inspect", help="what is in a model file, and what it needs")
     inspect.add_argument("model", metavar="MODEL")
     inspect.add_argument("--context", type=int, help="positions, for the memory estimate")
+    inspect.add_argument("--kv", choices=("f32", "f16", "q8_0"), help="format of the KV cache")
+    inspect.add_argument(
+        "--budget", type=int, metavar="MB", help="device memory, to say if it fits"
+    )
     inspect.add_argument("--tensors", action="store_true", help="list every tensor")
     inspect.add_argument("--json", action="store_true")
     inspect.set_defaults(run=_inspect)
@@ -44,7 +46,7 @@ async def _inspect(arguments: argparse.Namespace) -> None:
 
     file = await open_model(arguments.model)
     try:
-        report = await _report(file, arguments.context)
+        report = await _report(file, arguments)
     finally:
         file.close()
     if arguments.json:
@@ -55,8 +57,11 @@ async def _inspect(arguments: argparse.Namespace) -> None:
         ]
         print_json(report)
         return
+    fit = report.pop("fit", {})
     for key, value in report.items():
-        print(f"{key:16} {value}")
+        print(f"{key:20} {value}")
+    for key, value in fit.items():
+        print(f"  {key:18} {value}")
     print("metadata")
     for key, value in _shortened(file).items():
         print(f"  {key:44} {str(value)[:100]!s}")
@@ -75,28 +80,23 @@ def _shortened(file: ModelFile) -> dict[str, Any]:
     }
 
 
-async def _report(file: ModelFile, asked: int | None) -> dict[str, Any]:
-    report: dict[str, Any] = {
-        "name": file.metadata.get("general.name"),
-        "architecture": file.architecture,
-        "parameters": sum(tensor.rows * tensor.columns for tensor in file.items()),
-        "file_bytes": sum(tensor.nbytes for tensor in file.items()),
-        "formats": dict(Counter(tensor.quant.name for tensor in file.items())),
-    }
+async def _report(file: ModelFile, arguments: argparse.Namespace) -> dict[str, Any]:
+    budget = None if arguments.budget is None else arguments.budget * 1_000_000
+    options = LoadOptions(context_length=arguments.context, kv=arguments.kv, memory_budget=budget)
     try:
-        context = asked or default_context(file)
-        graph = build_graph(file, context_length=context, constants=await read_constants(file))
-        report["device_memory"] = {
-            "context": context,
-            "weights": device_bytes(graph),
-            "kv_f32": kv_bytes(graph, "f32", context),
-            "kv_f16": kv_bytes(graph, "f16", context),
-            "kv_q8_0": kv_bytes(graph, "q8_0", context),
-            "activations": plan_memory(graph, context),
-        }
+        capabilities = await Device.probe()
+    except DeviceUnavailableError:
+        capabilities = Capabilities()  # the limits that every WebGPU device has
+    try:
+        return {**await describe(file, capabilities, options=options)}
     except TilewrightError as error:
-        report["cannot_run"] = error.to_dict()
-    return report
+        return {
+            "name": file.metadata.get("general.name"),
+            "architecture": file.architecture,
+            "parameters": sum(tensor.rows * tensor.columns for tensor in file.items()),
+            "bytes": sum(tensor.nbytes for tensor in file.items()),
+            "cannot_run": error.to_dict(),
+        }
 
 
 async def _bench(arguments: argparse.Namespace) -> None:
