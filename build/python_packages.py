@@ -63,7 +63,11 @@ def tilewright(version: str) -> Package:
         "serve/cli/",
         "serve/openai/app.py",
         "serve/openai/routes.py",
+        "serve/hosting.py",
+        "serve/blocking.py",
         "serve/testing.py",
+        "testing.py",
+        "serve/widget/",
     )
     files: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):

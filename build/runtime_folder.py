@@ -185,7 +185,8 @@ def write_scripts(runtime: dict[str, Any]) -> None:
     pages = sorted([*(source / "pages").glob("*.ts"), *(source / "pages").glob("*.css")])
     assets = bundle(pages, "assets", here)
     above = {name: value.replace("./", "./assets/") for name, value in here.items()}
-    bundle([source / "tilewright.ts", source / "gpu_bridge.ts"], ".", above, hashed=False)
+    entries = [source / f"{name}.ts" for name in ("tilewright", "gpu_bridge", "elements")]
+    bundle(entries, ".", above, hashed=False)
     bundle([source / "isolation_worker.ts"], ".", {}, hashed=False)
     for path in sorted((WEB / "public").rglob("*")):
         if not path.is_file():

@@ -7,6 +7,7 @@
 
 import { TilewrightError } from "./errors.ts";
 import type { DeltaReport, Done, ProgressReport, Request, Response } from "./protocol.ts";
+import { openWorker } from "./worker_address.ts";
 
 declare const WORKER: string;
 
@@ -40,7 +41,7 @@ export class Connection {
   #dead: TilewrightError | undefined;
 
   constructor(environment: Record<string, string> = {}) {
-    this.#worker = new Worker(new URL(WORKER, import.meta.url), { type: "module", name: "tilewright" });
+    this.#worker = openWorker(new URL(WORKER, import.meta.url));
     this.#worker.onmessage = ({ data }: MessageEvent<Response | { type: "pong" }>) => {
       this.#heard = performance.now();
       if (data.type !== "pong") this.#take(data);

@@ -37,6 +37,13 @@ ISOLATION = {
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+SHARED = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+"""For the site's own files, which are no secret: pages of other origins may embed the elements. The
+user's models are not among them."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -63,7 +70,7 @@ def create_app(site: Path, models: Path | None = None) -> Starlette:
     folders = [folder for folder in (models, site / "models") if folder is not None]
 
     async def serve_site(request: Request) -> Response:
-        return _file(request, site, request.path_params["path"] or "index.html")
+        return _file(request, site, request.path_params["path"] or "index.html", shared=True)
 
     async def serve_model(request: Request) -> Response:
         path = request.path_params["path"]
@@ -72,7 +79,8 @@ def create_app(site: Path, models: Path | None = None) -> Starlette:
             return JSONResponse({"models": list(found.values())}, headers=_headers("no-cache"))
         for folder in folders:
             if resolve(folder, path) is not None:
-                return _file(request, folder, path, encodings=())
+                shared = folder is folders[-1]
+                return _file(request, folder, path, encodings=(), shared=shared)
         return _not_found()
 
     methods = ["GET", "HEAD"]
@@ -159,12 +167,15 @@ def _file(
     folder: Path,
     path: str,
     encodings: tuple[tuple[str, str], ...] = _ENCODINGS,
+    *,
+    shared: bool = False,
 ) -> Response:
     target = resolve(folder, path)
     if target is None or target.suffix in (".br", ".gz"):
         return _not_found()
     hashed = _HASHED.search(path) is not None or "/pyodide-" in f"/{path}"
     headers = _headers("public, max-age=31536000, immutable" if hashed else "no-cache")
+    headers |= SHARED if shared else {}
     headers["Content-Type"] = TYPES.get(target.suffix, "application/octet-stream")
     headers["Accept-Ranges"] = "bytes"
     wanted = request.headers.get("range")

@@ -4,7 +4,7 @@
  * The sentence of the error says what happened; the row says what to do about it.
  */
 
-import { TilewrightError } from "../errors.ts";
+import type { TilewrightError } from "../errors.ts";
 
 export interface Advice {
   code: string;
@@ -38,15 +38,20 @@ const ROWS: Record<string, Row> = {
 };
 const UNKNOWN: Row = ["Something went wrong", "Try again. If it happens again, reload the page; your conversations are kept.", true];
 
+/** Whether it is one of our errors; not by its class, because elements and client are two bundles. */
+function isOurs(error: unknown): error is TilewrightError {
+  return error instanceof Error && typeof (error as Partial<TilewrightError>).code === "string";
+}
+
 /** Whether an error only says that the user stopped. */
 export function isStop(error: unknown): boolean {
-  if (error instanceof TilewrightError) return error.code === "cancelled";
+  if (isOurs(error)) return error.code === "cancelled";
   return error instanceof DOMException && error.name === "AbortError";
 }
 
 /** Return the code and sentence of anything that was thrown. */
 export function codeOf(error: unknown): { code: string; message: string } {
-  if (error instanceof TilewrightError) return { code: error.code, message: error.message };
+  if (isOurs(error)) return { code: error.code, message: error.message };
   const message = error instanceof Error ? error.message : String(error);
   return { code: "internal", message };
 }
