@@ -13,6 +13,15 @@ import {
   type CompletionRequest,
   toGenerate,
 } from "./requests.ts";
+import {
+  exchangeRecords,
+  type RecordsSource,
+  recordsText,
+  tune,
+  tuneInBackground,
+  type TuneOptions,
+  type TuningResult,
+} from "./tuning.ts";
 
 /** How far a load is. */
 export interface Progress {
@@ -29,6 +38,10 @@ export interface EngineOptions extends LoadOptions {
   headers?: Record<string, string>;
   /** Where `hf:` references are looked up. */
   hub?: string;
+  /** Tuning records that the site ships for known devices; what was measured here counts more. */
+  records?: RecordsSource;
+  /** Tune in the background once the model is loaded, with these options. */
+  tune?: boolean | TuneOptions;
   /** Switches of the Python side, such as `TILEWRIGHT_DEBUG`. */
   environment?: Record<string, string>;
 }
@@ -65,14 +78,16 @@ export class Tilewright {
 
   /** Start a worker and load a model: a URL, an `hf:` reference, or a File. */
   static async load(model: string | URL | Blob, options: EngineOptions = {}): Promise<Tilewright> {
-    const { onProgress, signal, headers, hub, environment, ...load } = options;
+    const { onProgress, signal, headers, hub, environment, records, tune: tuning, ...load } = options;
     const url = model instanceof Blob ? undefined : modelUrl(String(model), hub);
     const connection = new Connection(environment);
     try {
       onProgress?.({ phase: "runtime", done: 0, total: 0, seconds: 0 });
+      const shipped = records === undefined ? null : await recordsText(records, signal);
       const answer = await connection.request(
         {
           type: "load",
+          ...(shipped === null ? {} : { records: shipped }),
           ...(url === undefined ? {} : { url }),
           ...(headers ? { headers } : {}),
           options: load,
@@ -81,6 +96,7 @@ export class Tilewright {
         model instanceof Blob ? model : undefined,
       );
       if (answer.type !== "loaded") throw new TilewrightError("internal", `got ${answer.type}`);
+      if (tuning) tuneInBackground(connection, tuning === true ? {} : tuning);
       return new Tilewright(connection, answer.model);
     } catch (error) {
       connection.terminate();
@@ -101,6 +117,26 @@ export class Tilewright {
   ): Promise<number[][]> {
     const answer = await this.#connection.request({ type: "embed", ...inputs }, options);
     return answer.type === "result" ? (answer.value["vectors"] as number[][]) : [];
+  }
+
+  /**
+   * Time the kernels on this device and use the fastest; what has a record already is left alone.
+   * Waits while anything is generated; the signal pauses it.
+   */
+  tune(options: TuneOptions = {}): Promise<TuningResult> {
+    return tune(this.#connection, options);
+  }
+
+  /** The tuning records of this device, as a JSON document for a site to ship. */
+  async exportRecords(): Promise<string> {
+    return (await exchangeRecords(this.#connection)).document;
+  }
+
+  /** Take over records, and keep them; return how many the document held. */
+  async importRecords(records: RecordsSource): Promise<number> {
+    const text = await recordsText(records);
+    if (text === null) throw new TilewrightError("source_unavailable", "The tuning records cannot be read.");
+    return (await exchangeRecords(this.#connection, text)).taken;
   }
 
   /** The engine's counters. */

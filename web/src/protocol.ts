@@ -38,6 +38,7 @@ export interface Load {
   url?: string;
   headers?: Record<string, string>;
   options?: LoadOptions;
+  records?: string;
 }
 
 /** Another file of the same model that could be loaded instead. */
@@ -109,6 +110,21 @@ export interface SelfTest {
   everything?: boolean;
 }
 
+/** Time kernels while nothing is generated. An ``abort`` keeps what was found until then. */
+export interface Tune {
+  type: "tune";
+  id: number;
+  budget?: number;
+  share?: number;
+}
+
+/** Take over records, where some are given; the answer holds all that are known. */
+export interface TuningRecords {
+  type: "records";
+  id: number;
+  records?: string;
+}
+
 /** Python runs; sent once. */
 export interface Ready {
   type: "ready";
@@ -116,7 +132,7 @@ export interface Ready {
   version: string;
 }
 
-/** How far a load is; also sent during a generation whose lost device is being replaced. */
+/** How far a load, selftest or tune is, or the load within a generation that lost its device. */
 export interface ProgressReport {
   type: "progress";
   id: number;
@@ -212,7 +228,7 @@ export interface Done {
   usage: UsageReport;
 }
 
-/** The answer to ``stats``, ``embed``, ``inspect`` (``Inspection``), ``unload`` (empty). */
+/** The answer to every request that has none of its own; ``value`` depends on the request. */
 export interface Result {
   type: "result";
   id: number;
@@ -228,6 +244,6 @@ export interface Failure {
   details: Record<string, unknown>;
 }
 
-export type Request = Load | Inspect | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest;
+export type Request = Load | Inspect | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest | Tune | TuningRecords;
 
 export type Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure;

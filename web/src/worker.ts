@@ -11,6 +11,7 @@ import type { Load, Request, Response } from "./protocol.ts";
 import { keepSnapshot, startPython } from "./runtime.ts";
 import { BlobSource, type ByteSource } from "./sources.ts";
 import { openStored } from "./storage.ts";
+import * as tuningRecords from "./tuning_records.ts";
 
 interface Start {
   type: "start";
@@ -55,7 +56,7 @@ async function start(environment: Record<string, string>): Promise<void> {
     if (message.type === "loaded") settle();
     if (message.type === "done") keepSnapshot().catch(() => undefined); // no room: no snapshot
   };
-  receive = module.start(post, openSource) as (text: string) => void;
+  receive = module.start(post, openSource, tuningRecords) as (text: string) => void;
   const seconds = (performance.now() - begun) / 1000;
   postMessage({ type: "ready", seconds, version: module.VERSION as string });
   for (const text of early.splice(0)) receive(text);

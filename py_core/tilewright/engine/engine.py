@@ -92,6 +92,11 @@ class Engine:
         return self._scheduler.context_length
 
     @property
+    def busy(self) -> bool:
+        """Whether anything is computed or waits to be."""
+        return self._task is not None and not self._task.done()
+
+    @property
     def vocabulary(self) -> int:
         """Ids are 0 .. vocabulary - 1."""
         return self._runner.vocabulary

@@ -6,18 +6,21 @@ token and the prefill of a whole chunk (for an encoder, the embedding of one). K
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import CancelledError, SourceError
+from ..errors import BusyError, CancelledError, InvalidRequestError, SourceError
 from ..graph.ops import Rows
 from ..tuning.bench import Bench
-from ..tuning.store import FolderStorage, Records, Store
+from ..tuning.store import FolderStorage, Records, Storage, Store
 from ..tuning.tuner import Event, Tuner
 from ..tuning.workload import Workload
 from ..webgpu.api import library
 from ..webgpu.device import Device
+from ..webgpu.profile import ceilings
 from .families import Family
 from .runner import ModelRunner
 
@@ -25,9 +28,9 @@ BUDGET = 30.0
 """Seconds."""
 
 
-def default_store(device: Device) -> Store:
-    """Return the store of this device in the cache folder of the settings."""
-    return Store(FolderStorage(), device.capabilities, library())
+def default_store(device: Device, storage: Storage | None = None) -> Store:
+    """Return the store of this device, by default in the cache folder of the settings."""
+    return Store(storage or FolderStorage(), device.capabilities, library())
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,10 @@ async def tune(
     steps: list[Workload] = []
     try:
         steps = workloads(runner)
-        await Tuner(bench, records, on_event).tune(steps)
+        tuner = Tuner(bench, records, on_event)
+        if records.ceilings is None and tuner.missing(steps):
+            records.ceilings = await ceilings(runner.device)
+        await tuner.tune(steps)
     except CancelledError:
         with contextlib.suppress(SourceError):
             await _keep(store, records, bench.bursts)
@@ -109,3 +115,57 @@ async def tune(
 async def _keep(store: Store | None, records: Records, bursts: int) -> None:
     if store is not None and bursts:
         await store.save(records)
+
+
+class ModelTuning:
+    """The records of one loaded model, and at most one run of the tuner that adds to them.
+
+    The runner was loaded with ``records.choose``; what is found or imported is used from the next
+    step on.
+    """
+
+    def __init__(self, runner: ModelRunner, store: Store | None, records: Records) -> None:
+        self.records = records
+        self._runner = runner
+        self._store = store
+        self._running: asyncio.Task[TuningResult] | None = None
+
+    async def run(self, **options: Any) -> TuningResult:
+        """Tune with the options of ``tune``; BusyError while it is running already.
+
+        Cancelling the task that awaits this stops the tuner; what was found until then is kept.
+        """
+        if self._running is not None:
+            raise BusyError("This model is being tuned already: wait, or stop that first.")
+        stopping = False
+        given = tune(
+            self._runner, self.records, store=self._store, cancelled=lambda: stopping, **options
+        )
+        self._running = asyncio.ensure_future(given)
+        try:
+            return await asyncio.shield(self._running)
+        except asyncio.CancelledError:
+            stopping = True  # not in the middle of a measurement, whose buffers must be freed
+            with contextlib.suppress(Exception):
+                await self._running
+            self._runner.use(self.records.choose)
+            raise
+        finally:
+            self._running = None
+
+    async def load_json(self, text: str) -> int:
+        """Take over and keep the records of a document; return how many it held.
+
+        Raises InvalidRequestError where there is none.
+        """
+        count = self.records.load_json(text)
+        if not count:
+            raise InvalidRequestError(
+                "This holds no tuning records of this version: export them with the same version "
+                "of Tilewright.",
+                field="records",
+            )
+        self._runner.use(self.records.choose)
+        if self._store is not None:
+            await self._store.save(self.records)
+        return count

@@ -17,7 +17,7 @@ from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
 from ..engine.sampling import Constraint, SamplingParams
 from ..engine.sequence import TokenOutput
-from ..engine.tuning import default_store
+from ..engine.tuning import ModelTuning, default_store
 from ..engine.wasm_runner import WasmRunner
 from ..errors import InvalidRequestError, TemplateError
 from ..formats.model_file import ModelFile
@@ -26,7 +26,7 @@ from ..formats.source import ByteSource
 from ..settings import current
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizer import Tokenizer
-from ..tuning.store import Store
+from ..tuning.store import Storage
 from ..webgpu.device import Device
 from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.memory import OnProgress, Progress
@@ -143,11 +143,14 @@ class ChatModel:
         tokenizer: Tokenizer,
         template: ChatTemplate | None,
         runner: ModelRunner | WasmRunner,
+        tuning: ModelTuning | None = None,
     ) -> None:
         self.file = file
         self.tokenizer = tokenizer
         self.template = template
         self.runner = runner
+        self.tuning = tuning
+        """None where no GPU kernels run."""
         self.engine = Engine(runner)
 
     @classmethod
@@ -157,15 +160,20 @@ class ChatModel:
         *,
         options: LoadOptions | None = None,
         device: Device | None = None,
-        tuning: Store | None = None,
+        storage: Storage | None = None,
+        records: str = "",
         on_progress: OnProgress | None = None,
     ) -> ChatModel:
-        """Open, check and upload a model; kernels run as the records in ``tuning`` say.
+        """Open, check and upload a model; kernels run as the records in ``storage`` say.
+
+        ``records``: a document of tuning records from elsewhere; what was measured here counts
+        more, and what was measured on another kind of device does not count.
 
         Raises FormatError, UnsupportedModelError, SourceError, OutOfMemoryError,
         DeviceUnavailableError.
         """
         options = options or LoadOptions()
+        kept: ModelTuning | None = None
         file = source if isinstance(source, ModelFile) else await open_model(source)
         try:
             tokenizer = load_tokenizer(file)
@@ -175,7 +183,8 @@ class ChatModel:
                 runner: ModelRunner | WasmRunner = await _load_wasm(file, options, on_progress)
             elif backend == "webgpu":
                 device = device or await Device.open()
-                records = await (tuning or default_store(device)).load()
+                store = default_store(device, storage)
+                known = await store.load(records)
                 runner = await ModelRunner.load(
                     device,
                     file,
@@ -183,9 +192,10 @@ class ChatModel:
                     kv=options.kv,
                     max_sequences=options.max_sequences,
                     memory_budget=options.memory_budget,
-                    choose=records.choose,
+                    choose=known.choose,
                     on_progress=on_progress,
                 )
+                kept = ModelTuning(runner, store, known)
             else:
                 raise InvalidRequestError(
                     f"There is no backend {backend[:20]!r}: choose webgpu or wasm.", field="backend"
@@ -193,7 +203,7 @@ class ChatModel:
         except BaseException:
             file.close()
             raise
-        return cls(file, tokenizer, template, runner)
+        return cls(file, tokenizer, template, runner, kept)
 
     @property
     def name(self) -> str:

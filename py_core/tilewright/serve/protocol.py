@@ -51,6 +51,8 @@ class Load(TypedDict):
     url: NotRequired[str]
     headers: NotRequired[dict[str, str]]
     options: NotRequired[LoadOptions]
+    records: NotRequired[str]
+    """Tuning records that the site ships: a JSON document as ``records`` answers it."""
 
 
 class Choice(TypedDict):
@@ -131,6 +133,23 @@ class SelfTest(TypedDict):
     everything: NotRequired[bool]
 
 
+class Tune(TypedDict):
+    """Time kernels while nothing is generated. An ``abort`` keeps what was found until then."""
+
+    type: Literal["tune"]
+    id: int
+    budget: NotRequired[float]
+    share: NotRequired[float]
+
+
+class TuningRecords(TypedDict):
+    """Take over records, where some are given; the answer holds all that are known."""
+
+    type: Literal["records"]
+    id: int
+    records: NotRequired[str]
+
+
 class Ready(TypedDict):
     """Python runs; sent once."""
 
@@ -140,7 +159,7 @@ class Ready(TypedDict):
 
 
 class ProgressReport(TypedDict):
-    """How far a load is; also sent during a generation whose lost device is being replaced."""
+    """How far a load, selftest or tune is, or the load within a generation that lost its device."""
 
     type: Literal["progress"]
     id: int
@@ -250,7 +269,7 @@ class Done(TypedDict):
 
 
 class Result(TypedDict):
-    """The answer to ``stats``, ``embed``, ``inspect`` (``Inspection``), ``unload`` (empty)."""
+    """The answer to every request that has none of its own; ``value`` depends on the request."""
 
     type: Literal["result"]
     id: int
@@ -267,5 +286,17 @@ class Failure(TypedDict):
     details: dict[str, Any]
 
 
-Request = Load | Inspect | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest
+Request = (
+    Load
+    | Inspect
+    | Generate
+    | Embed
+    | Ack
+    | Abort
+    | Unload
+    | Stats
+    | SelfTest
+    | Tune
+    | TuningRecords
+)
 Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure

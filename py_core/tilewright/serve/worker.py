@@ -29,8 +29,9 @@ from ..errors import (
     TilewrightError,
 )
 from ..formats.source import ByteSource
+from ..tuning.store import Storage
 from ..webgpu.memory import Progress
-from . import protocol
+from . import protocol, tuning_requests
 from .chat import ChatModel, Delta, Embedded, LoadOptions, Usage
 
 Message = dict[str, Any]
@@ -100,11 +101,13 @@ class WorkerLoop:
         open_source: OpenSource,
         load: LoadModel = ChatModel.load,
         describe: Describe = describe,
+        storage: Storage | None = None,
     ) -> None:
         self._post = post
         self._open_source = open_source
         self._load_model = load
         self._describe = describe
+        self._storage = storage
         self._model: Model | None = None
         self._reload: Callable[[int], Awaitable[Model]] | None = None
         self._recovery: asyncio.Task[Model] | None = None
@@ -156,6 +159,10 @@ class WorkerLoop:
             self._send(type="result", id=number, value=self._loaded().stats())
         elif kind == "selftest":
             await self._selftest(message, number)
+        elif kind in ("tune", "records"):
+            model = self._loaded()
+            answer = tuning_requests.answer(model, message, self._idle, self._send)
+            self._send(type="result", id=number, value=await answer)
         else:
             raise InvalidRequestError(f"There is no request of type {kind!r}.", field="type")
 
@@ -191,11 +198,12 @@ class WorkerLoop:
         if self._model is not None or self._reload is not None:
             raise BusyError("A model is loaded or loading: unload it first.")
         options = _options(message.get("options", {}))
+        more = tuning_requests.load_options(message, self._storage)
 
         async def load(asked_by: int) -> Model:
             source = await self._open_source(number)
             model: Model = await self._load_model(
-                source, options=options, on_progress=self._reporter(asked_by)
+                source, options=options, on_progress=self._reporter(asked_by), **more
             )
             return model
 
@@ -225,6 +233,12 @@ class WorkerLoop:
         """Compile while the first prompt is being typed; what fails here, fails there again."""
         with contextlib.suppress(TilewrightError):
             await model.prepare()
+
+    def _idle(self) -> bool:
+        """Whether nothing else wants the device."""
+        preparing = self._preparing is not None and not self._preparing.done()
+        busy = getattr(getattr(self._model, "engine", None), "busy", False)
+        return not preparing and not busy
 
     def _reporter(self, number: int) -> Callable[[Progress], None]:
         last = -1.0
@@ -438,18 +452,23 @@ def _inputs(message: Message) -> Any:
     return value
 
 
-def start(post: Callable[[str], None], open_source: Callable[[int], Awaitable[Any]]) -> Any:
+def start(
+    post: Callable[[str], None],
+    open_source: Callable[[int], Awaitable[Any]],
+    storage: Any = None,
+) -> Any:
     """Return the function that takes requests; called by the JavaScript half.
 
     ``open_source`` gives, for the id of a load, an object with a JavaScript ByteSource and the
-    AbortSignal of that load.
+    AbortSignal of that load; ``storage`` keeps tuning records (``web/src/tuning_records.ts``).
     """
     from ..webgpu import bridge
 
     async def open_bytes(number: int) -> ByteSource:
         return await bridge.open_source(open_source(number))
 
-    return WorkerLoop(post, open_bytes).receive
+    kept = None if storage is None else tuning_requests.PageStorage(storage)
+    return WorkerLoop(post, open_bytes, storage=kept).receive
 
 
 def restored(environment: str) -> None:

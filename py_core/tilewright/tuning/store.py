@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from .. import settings
 from ..errors import SourceError
 from ..webgpu.kernels.kernel import Capabilities
+from ..webgpu.profile import Ceilings
 from . import space
 
 _MOST_RECORDS = 20_000
@@ -78,6 +79,8 @@ class Records:
     def __init__(self, environment: str = "", records: Iterable[Record] = ()) -> None:
         self.environment = environment
         """What the key covers besides the adapter: browser or GPU library."""
+        self.ceilings: Ceilings | None = None
+        """What the device can do at most, where it was measured."""
         self._records = {record.key: record for record in records}
         self._keys: dict[tuple[str, Any], str] = {}
 
@@ -127,10 +130,10 @@ class Records:
     def to_json(self) -> str:
         """Return all records as a document that ``load_json`` reads."""
         records = sorted(self._records.values(), key=lambda record: (record.label, record.key))
-        document = {
-            "tilewright_tuning": space.RECORD_VERSION,
-            "records": [record.to_dict() for record in records],
-        }
+        document: dict[str, Any] = {"tilewright_tuning": space.RECORD_VERSION}
+        if self.ceilings is not None:
+            document["ceilings"] = asdict(self.ceilings)
+        document["records"] = [record.to_dict() for record in records]
         return json.dumps(document, indent=1)
 
     def load_json(self, text: str) -> int:
@@ -152,7 +155,17 @@ class Records:
             if record is not None:
                 self.put(record)
                 count += 1
+        self.ceilings = _ceilings(document.get("ceilings")) or self.ceilings
         return count
+
+
+def _ceilings(value: object) -> Ceilings | None:
+    """Return the ceilings in a JSON value, or None where it holds none."""
+    if not isinstance(value, Mapping):
+        return None
+    found = [value.get(name) for name in ("bytes_per_s", "flops_per_s")]
+    numbers = [float(x) for x in found if isinstance(x, int | float) and 0 < x < math.inf]
+    return Ceilings(*numbers) if len(numbers) == len(found) else None
 
 
 class Storage(Protocol):
@@ -213,9 +226,14 @@ class Store:
         place = hashlib.sha256(f"{capabilities.key}|{environment}".encode())
         self._name = place.hexdigest()[:16]
 
-    async def load(self) -> Records:
-        """Return what is kept; empty where nothing (or nothing readable) is."""
+    async def load(self, shipped: str = "") -> Records:
+        """Return what is kept; empty where nothing (or nothing readable) is.
+
+        ``shipped``: a document from elsewhere, for what is not kept.
+        """
         records = Records(self._environment)
+        if shipped:
+            records.load_json(shipped)
         text = await self._storage.read(self._name)
         if text is not None:
             records.load_json(text)

@@ -52,6 +52,8 @@ class Event:
     """At least moved with the choice so far, while the step has its full capacity."""
     flops_per_s: float
     done: bool
+    total: int = 0
+    """Kernels of all steps together."""
     known: bool = False
     """The record was there already: nothing was measured."""
 
@@ -69,12 +71,23 @@ class Tuner:
         self._records = records
         self._on_event = on_event
         self._liked: dict[Any, Sequence[Any]] = {}
+        self._total = 0
+
+    def missing(self, workloads: Sequence[Workload]) -> int:
+        """Return how many kernels have no record yet."""
+        capabilities = self._bench.device.capabilities
+        return sum(
+            self._records.find(subject.module, subject.structure, capabilities) is None
+            for workload in workloads
+            for subject in workload.subjects()
+        )
 
     async def tune(self, workloads: Sequence[Workload]) -> None:
         """Tune every step; ``records`` holds what was found, also when cancelled on the way.
 
         Raises CancelledError when the bench is stopped.
         """
+        self._total = sum(len(workload.subjects()) for workload in workloads)
         for number, workload in enumerate(workloads):
             left = self._bench.left
             await self._workload(workload, left - left / (len(workloads) - number))
@@ -288,7 +301,7 @@ class Tuner:
                 f"{event.seconds * 1e3:.3f} ms, default {event.default_seconds * 1e3:.3f} ms"
             )
         if self._on_event is not None:
-            self._on_event(event)
+            self._on_event(replace(event, total=self._total))
 
 
 def _rates(cost: Cost, seconds: float, workload: Workload) -> tuple[float, float]:

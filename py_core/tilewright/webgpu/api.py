@@ -35,5 +35,12 @@ def wgpu() -> Any:
 
 
 def library() -> str:
-    """Return name and version of the GPU library: part of every tuning record's key."""
+    """Return name and version of what compiles the shaders: part of every tuning record's key.
+
+    Natively the GPU library, in a page the browser.
+    """
+    if IN_BROWSER:
+        from . import bridge
+
+        return bridge.user_agent()
     return f"wgpu {wgpu().__version__}"

@@ -9,7 +9,7 @@ Knows nothing about models or kernels.
 
 from __future__ import annotations
 
-from .backend import install
+from .backend import install, user_agent
 from .replay import CLEAR, COPY, DISPATCH, DISPATCH_INDIRECT, RECORD_FIELDS, Plan, ReadRing, replay
 from .stream import BrowserSource, open_source, stream_into
 
@@ -26,4 +26,5 @@ __all__ = [
     "open_source",
     "replay",
     "stream_into",
+    "user_agent",
 ]

@@ -146,3 +146,10 @@ def install() -> None:
     half()
     make_registry()
     _register_backend(GPU())
+
+
+def user_agent() -> str:
+    """Return how the browser names itself, with its version."""
+    from js import navigator
+
+    return str(navigator.userAgent)
