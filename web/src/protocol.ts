@@ -13,6 +13,7 @@ export interface LoadOptions {
   kv?: "f32" | "f16" | "q8_0";
   max_sequences?: number;
   memory_budget?: number;
+  quantize?: "Q8_0" | "Q4_0" | "Q4_K";
 }
 
 /** How to choose tokens; the fields of ``engine.sampling.SamplingParams``. */

@@ -48,6 +48,8 @@ class LoadOptions:
     """Where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says, else ``webgpu``."""
     memory_budget: int | None = None
     """Bytes of device memory; a model that needs more is refused before its weights are read."""
+    quantize: Literal["Q8_0", "Q4_0", "Q4_K"] | None = None
+    """Format into which F32, F16 and BF16 matrices are encoded while they are read."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ class ChatModel:
         options = options or LoadOptions()
         kept: ModelTuning | None = None
         file = source if isinstance(source, ModelFile) else await open_model(source)
+        file = as_asked(file, options)
         try:
             tokenizer = load_tokenizer(file)
             template = load_template(file, tokenizer)
@@ -355,6 +358,16 @@ class _Completion:
             prompt_seconds=first - made.submitted_at,
             completion_seconds=time.perf_counter() - first,
         )
+
+
+def as_asked(file: ModelFile, options: LoadOptions) -> ModelFile:
+    """Show the file's weights in the format that the options ask for."""
+    if options.quantize is None:
+        return file
+    from ..formats.requantized import requantize
+    from ..wasm.encoder import Encoder
+
+    return requantize(file, options.quantize, Encoder().encode)
 
 
 def load_tokenizer(file: ModelFile) -> Tokenizer:

@@ -15,7 +15,7 @@ from ..formats.model_file import ModelFile
 from ..models.registry import trained_context
 from ..webgpu.kernels.kernel import Capabilities
 from . import protocol
-from .chat import LoadOptions
+from .chat import LoadOptions, as_asked
 
 
 async def inspect(
@@ -30,6 +30,7 @@ async def inspect(
     A model that does not fit is an answer, not an error. Raises FormatError and
     UnsupportedModelError where it cannot be run at all.
     """
+    file = as_asked(file, options)
     formats: Counter[str] = Counter()
     for tensor in file.items():
         formats[tensor.quant.name] += tensor.nbytes

@@ -6,6 +6,7 @@ equal llama.cpp's (GGUF) or those of Hugging Face's tokenizers (tokenizer.json).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -93,9 +94,9 @@ class Tokenizer:
             UnsupportedModelError: its kind is not known here.
 
         """
-        spec = metadata.get("tilewright.tokenizer_json")
+        spec = _parsed(metadata.get("tilewright.tokenizer_json"))
         if isinstance(spec, Mapping):
-            config = metadata.get("tilewright.tokenizer_config")
+            config = _parsed(metadata.get("tilewright.tokenizer_config"))
             return cls.from_tokenizer_json(spec, config if isinstance(config, Mapping) else None)
         return cls.from_gguf(metadata)
 
@@ -385,6 +386,16 @@ def pre_tokenizer(metadata: Mapping[str, Any], model: str) -> PreTokenizer:
 def _is_control(vocabulary: Vocabulary, token_id: int) -> bool:
     types = vocabulary.types
     return token_id < len(types) and types[token_id] in (CONTROL, UNKNOWN)
+
+
+def _parsed(value: Any) -> Any:
+    """Return a file's content: parsed already, or text where it was written into a GGUF file."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError("The model's tokenizer is not valid JSON.") from error
 
 
 def _flag(metadata: Mapping[str, Any], key: str, default: bool) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...engine.sampling import SamplingParams
 from ...errors import InvalidRequestError
+from ...formats.requantized import TARGETS
 from ...webgpu.memory import Progress
 from ..chat import ChatModel, LoadOptions
 
@@ -25,6 +26,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--kv",
         choices=("f32", "f16", "q8_0"),
         help="format of the KV cache (default: f32 where that is small, else f16)",
+    )
+    parser.add_argument(
+        "--quantize", choices=TARGETS, help="encode F32, F16 and BF16 matrices while loading"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -77,6 +81,7 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
     given: dict[str, Any] = {
         "context_length": arguments.context,
         "kv": arguments.kv,
+        "quantize": arguments.quantize,
         "backend": getattr(arguments, "backend", None),
     }
     given.update(changes)
@@ -117,6 +122,11 @@ class ProgressBar:
         """Clear the line."""
         if self._enabled and self._last:
             print("\r" + " " * 79 + "\r", end="", file=sys.stderr, flush=True)
+
+
+async def local_path(model: str) -> str:
+    """Return where MODEL lies on this machine."""
+    return model
 
 
 def read_text(path: str) -> str:
