@@ -65,7 +65,6 @@ async def test_all_ways_give_the_same_model(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = device.allocated
     out = tmp_path / "out.gguf"
     parsed = parser().parse_args(["quantize", str(folder), str(out), "--type", target])
     await parsed.run(parsed)
@@ -92,7 +91,6 @@ async def test_all_ways_give_the_same_model(
     expected = Interpreter(graph, twins).run(IDS, outputs=range(len(IDS))).logits
     assert expected is not None
     np.testing.assert_allclose(while_loading, expected, atol=EXACT)
-    assert device.allocated == before
 
 
 async def test_verify_finds_damage(
