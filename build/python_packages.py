@@ -68,6 +68,7 @@ def tilewright(version: str) -> Package:
         "serve/testing.py",
         "testing.py",
         "serve/widget/",
+        "wasm/native.py",
     )
     files: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):

@@ -175,9 +175,9 @@ def bundle(
 def write_scripts(runtime: dict[str, Any]) -> None:
     """Bundle workers, pages and entry modules; copy the public files with their assets named."""
     source = WEB / "src"
-    workers = bundle(
-        [source / "worker.ts", source / "python_worker.ts"], "assets", {"RUNTIME": runtime}
-    )
+    threads = bundle([source / "wasm_worker.ts"], "assets", {})
+    defines = {"RUNTIME": runtime, "WASM_WORKER": f"./{threads['wasm_worker.js']}"}
+    workers = bundle([source / "worker.ts", source / "python_worker.ts"], "assets", defines)
     here = {
         "WORKER": f"./{workers['worker.js']}",
         "PYTHON_WORKER": f"./{workers['python_worker.js']}",

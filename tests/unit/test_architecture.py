@@ -34,7 +34,7 @@ other, ``formats`` no GPU."""
 
 BROWSER_ONLY = {"js", "pyodide", "pyodide_js"}
 NATIVE_ONLY = {"numpy", "cffi", "threading", "multiprocessing", "subprocess"}
-NOT_SHARED = {("serve", "hosting.py"), ("serve", "blocking.py")}
+NOT_SHARED = {("serve", "hosting.py"), ("serve", "blocking.py"), ("wasm", "native.py")}
 """Modules that are never in a browser and need a thread."""
 
 
@@ -82,7 +82,8 @@ def test_shared_code_runs_in_both_worlds(path: Path) -> None:
     assert inside in NOT_SHARED or not top & NATIVE_ONLY, (
         "numpy, threads and processes are not for shared code"
     )
-    if inside[:2] != ("webgpu", "bridge") and inside[0] != "serve":
+    bridges = {("webgpu", "bridge"), ("wasm", "browser.py")}
+    if inside[:2] not in bridges and inside[0] != "serve":
         assert not top & BROWSER_ONLY, "only the bridge and the worker know the browser"
 
 

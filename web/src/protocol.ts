@@ -14,6 +14,8 @@ export interface LoadOptions {
   max_sequences?: number;
   memory_budget?: number;
   quantize?: "Q8_0" | "Q4_0" | "Q4_K";
+  backend?: "webgpu" | "wasm";
+  threads?: number;
 }
 
 /** How to choose tokens; the fields of ``engine.sampling.SamplingParams``. */

@@ -7,6 +7,7 @@
 
 import type { PyodideInterface } from "pyodide";
 import * as bridge from "./gpu_bridge.ts";
+import * as wasmBridge from "./wasm_bridge.ts";
 
 /** Where the build put the files, relative to the folder of the worker's script. */
 export interface RuntimeFiles {
@@ -101,6 +102,7 @@ async function load(
     },
   } as never);
   pyodide.registerJsModule("tilewright_gpu_bridge", bridge);
+  pyodide.registerJsModule("tilewright_wasm_bridge", wasmBridge);
   return pyodide;
 }
 

@@ -2,7 +2,7 @@
 
 Everything lies in one memory and a step is one call, so results are there when a method returns;
 they are queued all the same, because the engine reads them late. The logic of slots is that of
-``runner.py``; the arithmetic is ``wasm/``. Natively through wasmtime, on one thread.
+``runner.py``; the arithmetic is ``wasm/``. Natively through wasmtime, in a page in its own engine.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..errors import InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
 from ..graph.ops import Graph, KvWrite, Rows
 from ..models.registry import build_graph, original_context, read_constants
-from ..wasm import kernel_set, lower, state, weights
+from ..wasm import host, kernel_set, lower, pool, state, steps, weights
+from ..wasm import scratch as scratches
 from ..wasm.assembler import Module
 from ..wasm.kernels import sample
 from ..wasm.kernels.attention import KV_BLOCK
-from ..wasm.native import NativeMemory
 from .runner_protocol import RowResult, StepResult, Want
 from .sampling import SamplingParams
 
@@ -49,7 +49,7 @@ class WasmRunner:
 
     def __init__(
         self,
-        memory: NativeMemory,
+        memory: host.Memory,
         graphs: Mapping[Family, Graph],
         own: state.State,
         program: _Program,
@@ -68,7 +68,10 @@ class WasmRunner:
         self.logits_chunk = min(LOGITS_CHUNK, program.chunk)
         self._state = own
         self._program = program
+        self.threads = program.threads
         self._step = memory.instantiate(program.module)
+        if program.threads > 1:
+            memory.start(program.module, program.threads - 1)
         self._slots = [_Slot(SamplingParams()) for _ in range(max_sequences)]
         self._queue: deque[StepResult] = deque()
         self._logits_at: int | None = None
@@ -82,20 +85,27 @@ class WasmRunner:
         context_length: int | None = None,
         max_sequences: int = 4,
         cache_tokens: int | None = None,
-        choose: kernel_set.ChooseTuning = kernel_set.default_choice,
+        choose: kernel_set.ChooseTuning | None = None,
         wide: bool = False,
+        threads: int | None = None,
         on_progress: weights.Report | None = None,
     ) -> WasmRunner:
         """Build the graph, lay the memory out, load the weights.
 
+        ``threads``: that compute together, never more than there are cores, and one where memories
+        cannot be shared; None: chosen for this machine.
         ``wide``: activations have 16 bits throughout: nearly exact, half as fast.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
         Raises OutOfMemoryError where 4 GiB do not suffice, UnsupportedModelError for a format or
         an op that has no kernel here, DeviceUnavailableError without wasmtime.
         """
         context = context_length or min(original_context(file), DEFAULT_CONTEXT)
-        if context < 1 or max_sequences < 1:
-            raise InvalidRequestError("The context and the number of sequences must be positive.")
+        if context < 1 or max_sequences < 1 or (threads is not None and threads < 1):
+            raise InvalidRequestError(
+                "The context and the numbers of sequences and threads must be positive."
+            )
+        machine = host.here()
+        together = min(threads or _threads(machine.cores), machine.cores)
         plain = build_graph(file, context_length=context, constants=await read_constants(file))
         graphs = _graphs(plain)
         tokens = cache_tokens or context * min(max_sequences, 2)
@@ -111,9 +121,10 @@ class WasmRunner:
             max_sequences=max_sequences,
             chunk=chunk,
         )
-        program = _Program(layout, graphs, own, chunk, max_sequences, choose, wide)
-        memory = NativeMemory(layout.nbytes)
-        await weights.load_weights(memory, placed, file, on_progress)
+        kinds = _Kinds(choose, wide, together)
+        program = _Program(layout, graphs, own, chunk, max_sequences, kinds)
+        memory = machine.allocate(layout.nbytes, together > 1)
+        await weights.load_weights(memory, placed, file, on_progress, shared=together > 1)
         for table, address in own.ropes.items():
             memory.write(address, state.rope_table_bytes(table, context))
         return cls(memory, graphs, own, program, max_sequences=max_sequences)
@@ -323,7 +334,8 @@ class WasmRunner:
     @property
     def device_name(self) -> str:
         """What computes, in words."""
-        return "CPU (WebAssembly SIMD, 1 thread)"
+        threads = f"{self.threads} threads" if self.threads > 1 else "1 thread"
+        return f"CPU (WebAssembly SIMD, {threads})"
 
     @property
     def device_bytes(self) -> int:
@@ -337,11 +349,16 @@ class WasmRunner:
             "submits_per_token": 1 if "decode" in self.graphs else 0,
             "bytes_per_token": self._program.bytes_read,
             "module_bytes": len(self._program.module),
+            "threads": self.threads,
         }
 
     async def close(self) -> None:
-        """Forget the memory."""
+        """End the threads, forget the memory."""
         self._queue.clear()
+        if self.memory is not None:
+            if self.threads > 1:
+                self._step.call("quit")
+            self.memory.close()
         self._step = None  # type: ignore[assignment]
         self.memory = None  # type: ignore[assignment]
 
@@ -358,6 +375,15 @@ class _Sampler:
     weights: int
 
 
+@dataclass(frozen=True)
+class _Kinds:
+    """How a program's kernels are made."""
+
+    choose: kernel_set.ChooseTuning | None
+    wide: bool
+    threads: int
+
+
 class _Program:
     """The one module: kernels, a function per family, the sampler; and its memory's plan."""
 
@@ -368,10 +394,10 @@ class _Program:
         own: state.State,
         chunk: int,
         max_sequences: int,
-        choose: kernel_set.ChooseTuning,
-        wide: bool,
+        kinds: _Kinds,
     ) -> None:
         self.chunk = chunk
+        self.threads = kinds.threads
         self.activations: dict[Family, state.Activations] = {}
         self.calls: dict[Family, int] = {}
         vocabulary = next(iter(graphs.values())).vocabulary
@@ -384,29 +410,34 @@ class _Program:
             layout.take(row),
             layout.take(row),
         )
-        module = Module(weights.IMPORTED)
-        kernels = kernel_set.Kernels(module, choose, wide)
+        module = Module(host.SHARED if kinds.threads > 1 else host.IMPORTED)
+        kernels = kernel_set.Kernels(module, kinds.choose or kernel_set.default_choice, kinds.wide)
         capacities = {name: _capacities(name, chunk, max_sequences) for name in graphs}
-        needed = max(lower.scratch_bytes(graphs[n], capacities[n]) for n in graphs)
-        scratch = layout.take(needed)
+        needed = max(scratches.scratch_bytes(graphs[n], capacities[n]) for n in graphs)
+        private = max(scratches.private_bytes(graph) for graph in graphs.values())
+        area = layout.take(private * kinds.threads)
+        scratch = scratches.Scratch(layout.take(needed), needed, area, private)
+        shared = kinds.threads > 1
+        threads = pool.Pool(module, layout.take(pool.NBYTES), kinds.threads) if shared else None
+        made = steps.Steps(module, threads)
         for name, graph in graphs.items():
             counts = capacities[name]
             self.activations[name] = state.plan_activations(layout, graph, counts)
             lowering = lower.Lowering(
-                kernels,
-                own,
-                self.activations[name],
-                scratch,
-                needed,
-                counts,
-                many=name != "decode",
+                kernels, own, self.activations[name], scratch, counts, many=name != "decode"
             )
-            lowering.lower(graph, name)
+            lowering.lower(graph, name, made)
             self.calls[name] = lowering.calls
+        made.finish()
         sample.add_sampler(module)
         self.module = module.assemble()
         some = graphs.get("decode")
-        self.bytes_read = 0 if some is None else lower.bytes_read(some)
+        self.bytes_read = 0 if some is None else scratches.bytes_read(some)
+
+
+def _threads(cores: int) -> int:
+    """Return how many threads to use: memory is the limit, and half of many cores are slow ones."""
+    return cores if cores <= 4 else min(8, max(4, cores // 2))
 
 
 def _capacities(family: Family, chunk: int, max_sequences: int) -> dict[Rows, int]:

@@ -50,6 +50,8 @@ class LoadOptions:
     """Bytes of device memory; a model that needs more is refused before its weights are read."""
     quantize: Literal["Q8_0", "Q4_0", "Q4_K"] | None = None
     """Format into which F32, F16 and BF16 matrices are encoded while they are read."""
+    threads: int | None = None
+    """Of the ``wasm`` backend; None: chosen for the machine."""
 
 
 @dataclass(frozen=True)
@@ -321,6 +323,7 @@ async def _load_wasm(
         file,
         context_length=options.context_length,
         max_sequences=options.max_sequences,
+        threads=options.threads,
         on_progress=report,
     )
 

@@ -26,6 +26,8 @@ class LoadOptions(TypedDict, total=False):
     """Bytes of device memory; a model that needs more is refused before its weights are read."""
     quantize: Literal["Q8_0", "Q4_0", "Q4_K"]
     """Format into which F32, F16 and BF16 matrices are encoded while they are read."""
+    backend: Literal["webgpu", "wasm"]
+    threads: int
 
 
 class Sampling(TypedDict, total=False):

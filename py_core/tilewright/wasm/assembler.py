@@ -321,6 +321,10 @@ class Function:
             if statement.type is not None:
                 self._body.append(0x1A)
 
+    def trap(self) -> None:
+        """Stop here: the host sees a trap."""
+        self._body.append(0x00)
+
     def result(self, value: Expr) -> None:
         """Leave the function's result; the last statement."""
         if self._depth or value.type != self.result_type:

@@ -153,7 +153,7 @@ v128.load32_zero fd5c i32 > v128 4;   v128.load64_zero fd5d i32 > v128 8
 memory.atomic.notify fe00 i32 i32 > i32 4
 memory.atomic.wait32 fe01 i32 i32 i64 > i32 4
 i32.atomic.load fe10 i32 > i32 4;     i32.atomic.store fe17 i32 i32 > 4
-i32.atomic.rmw.add fe1e i32 i32 > i32 4
+i32.atomic.rmw.add fe1e i32 i32 > i32 4;      i32.atomic.rmw.cmpxchg fe48 i32 i32 i32 > i32 4
 """
 
 # name, opcode, operands and result, lanes

@@ -7,7 +7,7 @@ kernels are added to the same module as they are needed. Knows nothing of sequen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import KernelError, UnsupportedModelError
@@ -32,13 +32,15 @@ from ..graph.ops import (
     Scale,
     TakeOutputs,
     Value,
+    Weight,
 )
-from .assembler import Expr, Function
+from .assembler import Function
 from .kernel_set import Kernels
 from .kernels import attention, experts, floats, quantize, rows
-from .kernels.packing import Packing, packing
+from .kernels.packing import PAIR, Packing, packing
+from .scratch import Scratch
 from .state import Activations, State
-from .weights import matrix_bytes
+from .steps import COUNT, END, START, Call, Count, Moving, Private, Split, Steps, of, row_split
 
 FUSION = FusionPlan(norm=False, prepare=False)
 """Norms are apart because their result is quantized once; rotation and cache need no dispatch."""
@@ -50,33 +52,10 @@ def fused(graph: Graph, outputs: Any) -> Graph:
     return fuse(graph, plan, accept=lambda op: True)
 
 
-def bytes_read(graph: Graph) -> int:
-    """Return the bytes of weights that one token reads."""
-    total = 0
-    for op in graph.ops:
-        if isinstance(op, Linear):
-            total += matrix_bytes(op.weight)
-        elif isinstance(op, ExpertLinear):
-            experts_ = op.weight.rows // op.expert_rows // (2 if op.gate_then_up else 1)
-            total += matrix_bytes(op.weight) * op.used // experts_
-    return total
-
-
-def scratch_bytes(graph: Graph, counts: Mapping[Rows, int]) -> int:
-    """Return the bytes that ops of a family need while they run: quantized x, then products."""
-    inputs, products = 0, 256
-    for op in graph.ops:
-        if isinstance(op, Linear | ExpertLinear):
-            size = counts[op.x.rows] * quantize.activation_bytes(op.x.width + 31, wide=True)
-            inputs = max(inputs, size)
-            used = op.used if isinstance(op, ExpertLinear) else 1
-            wide = 2 * op.out.width if op.gated else op.out.width
-            products = max(products, counts[op.out.rows] * max(wide, used) * 4)
-        elif isinstance(op, Rope):
-            products = max(products, 8 * len(op.table.frequencies))
-        elif isinstance(op, Route):
-            products = max(products, 4 * op.logits.width)
-    return inputs + products + 128
+_FEW = 8
+"""Rows of a piece where a row is little work; families of fewer are cut along something else."""
+_WORK = 1 << 15
+"""Products of a piece of a matrix for one token: two microseconds."""
 
 
 class Lowering:
@@ -87,8 +66,7 @@ class Lowering:
         kernels: Kernels,
         state: State,
         activations: Activations,
-        scratch: int,
-        scratch_bytes: int,
+        scratch: Scratch,
         counts: Mapping[Rows, int],
         *,
         many: bool,
@@ -97,27 +75,23 @@ class Lowering:
         self._module = kernels.module
         self._state = state
         self._activations = activations
-        self._scratch = scratch
-        self._scratch_end = scratch + scratch_bytes
+        self._scratch = scratch.shared
+        self._scratch_end = scratch.shared + scratch.shared_bytes
+        self._private = Private(scratch.private, scratch.private_bytes)
         self._counts = counts
         """Most tokens, outputs and sequences of a step."""
         self._many = many
-        self._calls: list[tuple[Function, list[Any]]] = []
+        self._calls: list[Call] = []
         self._quantized: tuple[Value, int, bool] | None = None
 
-    def lower(self, graph: Graph, name: str) -> Function:
+    def lower(self, graph: Graph, name: str, steps: Steps) -> Function:
         """Add the kernels and the function that calls them."""
         for op in graph.ops:
             getattr(self, "_" + type(op).__name__)(op)
             written = {self._activations.arena.slot_of(value) for value in op.outputs()}
             if self._quantized is not None and self._quantized[1] in written:
                 self._quantized = None
-        f = self._module.function(f"step_{name}", ["i32"] * 3)
-        counts = dict(zip((Rows.TOKENS, Rows.OUTPUTS, Rows.SEQUENCES), f.parameters, strict=True))
-        for kernel, values in self._calls:
-            given = [value(counts) if callable(value) else value for value in values]
-            f.do(f.call(kernel, *given))
-        return f
+        return steps.add(name, self._calls)
 
     @property
     def calls(self) -> int:
@@ -127,12 +101,28 @@ class Lowering:
     # -- helpers ---------------------------------------------------------------------------------
 
     def _call(self, kernel: Function, *values: Any) -> None:
-        """Note a call; a ``Rows`` stands for that count."""
-        self._calls.append((kernel, [_count(v) if isinstance(v, Rows) else v for v in values]))
+        """Note a call by one thread; a ``Rows`` stands for that count."""
+        given = (of(v) if isinstance(v, Rows) else v for v in values)
+        self._calls.append(Call(kernel, tuple(given)))
+
+    def _rows(self, kernel: Function, rows: Rows, unit: int, *values: Any) -> None:
+        """Note a call over ``rows``, in pieces of ``unit`` where there are many."""
+        split = Split(rows, unit) if self._counts[rows] > 2 * unit else None
+        self._calls.append(Call(kernel, values, rows, split))
+
+    def _cut(self, kernel: Function, split: Split, *values: Any) -> None:
+        """Note a call that can be cut along something other than the step's rows."""
+        given = tuple(of(v) if isinstance(v, Rows) else v for v in values)
+        self._calls.append(Call(kernel, given, split.total, split))
 
     def _span(self, value: Value) -> tuple[int, int]:
         """Return address and bytes from row to row."""
         return self._activations.at(value), 4 * value.storage.width
+
+    def _moving(self, value: Value) -> tuple[Moving, int]:
+        """Return the same for a call that is cut along rows."""
+        at, stride = self._span(value)
+        return Moving(at, stride), stride
 
     def _vector(self, weight: Any) -> int:
         return 0 if weight is None else self._state.weights.vectors[weight]
@@ -142,17 +132,20 @@ class Lowering:
         key: Any,
         body: rows.Body,
         count: int,
-        of: Any,
+        number: Rows,
         vectors: list[tuple[int, int]],
         scalars: list[tuple[int, int]],
         out: tuple[int, int],
+        times: int = 1,
     ) -> None:
+        """Note an element-wise kernel over ``times`` rows for each of the step's ``number``."""
         kernel = self._kernels.get(
             ("map", key, len(vectors), len(scalars)),
             lambda name: rows.add_map(self._module, name, len(vectors), len(scalars), body),
         )
-        streams = [number for pair in (*vectors, *scalars, out) for number in pair]
-        self._call(kernel, count, of, *streams)
+        spans = (*vectors, *scalars, out)
+        streams = [p for at, stride in spans for p in (Moving(at, stride * times), stride)]
+        self._rows(kernel, number, _FEW, count, Count(times), *streams)
 
     def _input(self, x: Value, form: Packing | None) -> tuple[int, int]:
         """Return where a linear map finds x: itself, or quantized into the scratch."""
@@ -164,7 +157,9 @@ class Lowering:
         if self._quantized is None or self._quantized[::2] != (x, wide):
             add = quantize.add_quantize_wide if wide else quantize.add_quantize
             kernel = self._kernels.get(("quantize", wide), lambda name: add(self._module))
-            self._call(kernel, address, stride, x.width // 32, x.rows, self._scratch)
+            out = Moving(self._scratch, size)
+            start = Moving(address, stride)
+            self._rows(kernel, x.rows, _FEW, start, stride, x.width // 32, COUNT, out)
             self._quantized = (x, self._activations.arena.slot_of(x), wide)
         return self._scratch, size
 
@@ -193,15 +188,19 @@ class Lowering:
         if op.gated:
             nbytes = self._counts[op.out.rows] * 4 * op.weight.rows
             target = (self._products(nbytes), 4 * op.weight.rows)
-        self._call(
-            self._kernels.linear(op.weight.quant, self._many and op.out.rows is Rows.TOKENS),
-            self._state.weights.matrices[op.weight],
+        many = self._many and op.out.rows is Rows.TOKENS
+        weights = Moving(self._state.weights.matrices[op.weight], _row_bytes(op.weight))
+        self._cut(
+            self._kernels.linear(op.weight.quant, many),
+            row_split(op.weight.rows, op.weight.columns, 0 if many else _WORK, 2 * PAIR),
+            weights,
             columns,
-            op.weight.rows,
+            COUNT,
             x,
             x_row,
             op.out.rows,
-            *target,
+            Moving(target[0], 4),
+            target[1],
         )
         if epilogue.nothing:
             return
@@ -239,24 +238,22 @@ class Lowering:
             ("experts", base.name), lambda name: experts.add_experts(self._module, base)
         )
         weights = self._state.weights.matrices[op.weight]
-        chosen = self._span(op.experts)
+        chosen, chosen_row = self._span(op.experts)
+        by_rows = self._counts[op.x.rows] <= 2 * _FEW
         for half in range(2 if op.gate_then_up else 1):
-            self._call(
-                kernel,
-                weights + half * count * size,
-                size,
-                count,
-                cells,
-                many,
-                x,
-                x_row,
-                piece if op.per_expert_input else 0,
-                op.x.rows,
-                *chosen,
-                op.used,
-                target + half * 4 * many,
-                out_used,
-            )
+            first, result = weights + half * count * size, target + half * 4 * many
+            tail = (op.used, Moving(result, 4 if by_rows else op.used * out_used), out_used)
+            shape = (size, count, cells)
+            steady = (piece if op.per_expert_input else 0,)
+            of_x: tuple[Any, ...]
+            if by_rows:
+                split = row_split(many, columns * op.used, _WORK, 2 * PAIR)
+                moving = Moving(first, size // -(-many // PAIR) // PAIR)
+                of_x = (x, x_row, *steady, op.x.rows, chosen, chosen_row)
+                self._cut(kernel, split, moving, *shape, COUNT, *of_x, *tail)
+            else:
+                of_x = (Moving(x, x_row), x_row, *steady, COUNT, Moving(chosen, chosen_row))
+                self._rows(kernel, op.x.rows, 2, first, *shape, many, *of_x, chosen_row, *tail)
         if not op.gated and op.activation is None:
             return
         width = wide // 2 if op.gated else many
@@ -264,16 +261,8 @@ class Lowering:
         vectors = [(target, out_used)]
         if op.gated:
             vectors.append((target + 4 * width, out_used))
-        used = op.used
-        self._map(
-            epilogue,
-            epilogue.body,
-            width,
-            lambda counts: counts[op.x.rows] * used,
-            vectors,
-            [],
-            (address, stride // used),
-        )
+        out = (address, stride // op.used)
+        self._map(epilogue, epilogue.body, width, op.x.rows, vectors, [], out, op.used)
 
     def _Embed(self, op: Embed) -> None:
         form = packing(op.table.quant)
@@ -290,8 +279,9 @@ class Lowering:
                 ("embed", form), lambda name: experts.add_embed(self._module, name, form)
             )
             columns = op.table.columns // 32
-        out = self._span(op.out)
-        self._call(kernel, table, columns, index, op.out.rows, *out, op.scale, op.table.rows)
+        out, indices = self._moving(op.out), Moving(index, 4)
+        shape = (table, columns, indices, COUNT, *out, op.scale, op.table.rows)
+        self._rows(kernel, op.out.rows, _FEW, *shape)
 
     # -- attention -------------------------------------------------------------------------------
 
@@ -301,10 +291,10 @@ class Lowering:
             op.head_size, len(table.frequencies), table.interleaved, table.magnitude
         )
         kernel = self._kernels.get(s, lambda name: attention.add_rope(self._module, name, s))
-        x, out = self._span(op.x), self._span(op.out)
-        ropes, positions = self._state.ropes[table], self._state.inputs.positions
-        scratch = self._products(8 * len(table.frequencies))
-        self._call(kernel, *x, positions, op.x.rows, op.heads, *out, ropes, scratch)
+        x, out = self._moving(op.x), self._moving(op.out)
+        ropes, positions = self._state.ropes[table], Moving(self._state.inputs.positions, 4)
+        tail = (op.heads, *out, ropes, self._private)
+        self._rows(kernel, op.x.rows, _FEW, *x, positions, COUNT, *tail)
 
     def _KvWrite(self, op: KvWrite) -> None:
         s = attention.CacheStructure(
@@ -312,13 +302,15 @@ class Lowering:
         )
         kernel = self._kernels.get(s, lambda name: attention.add_kv_write(self._module, name, s))
         inputs = self._state.inputs
-        self._call(
+        self._rows(
             kernel,
-            *self._span(op.key),
-            *self._span(op.value),
-            inputs.positions,
-            inputs.slots,
             op.key.rows,
+            _FEW,
+            *self._moving(op.key),
+            *self._moving(op.value),
+            Moving(inputs.positions, 4),
+            Moving(inputs.slots, 4),
+            COUNT,
             inputs.tables,
             inputs.max_blocks,
             self._state.keys[op.layer],
@@ -339,21 +331,27 @@ class Lowering:
         )
         kernel = self._kernels.get(s, lambda name: attention.add_attention(self._module, name, s))
         inputs = self._state.inputs
-        self._call(
-            kernel,
-            *self._span(op.q),
-            inputs.positions,
-            inputs.slots,
-            op.q.rows,
+        by_heads = self._counts[op.q.rows] <= 2 * _FEW
+        out: tuple[Any, ...] = self._moving(op.out)
+        of_tokens: tuple[Any, ...] = (Moving(inputs.positions, 4), Moving(inputs.slots, 4), COUNT)
+        if by_heads:
+            out, of_tokens = self._span(op.out), (inputs.positions, inputs.slots, op.q.rows)
+        values = (
+            *(self._span(op.q) if by_heads else self._moving(op.q)),
+            *of_tokens,
             inputs.tables,
             inputs.max_blocks,
             inputs.lengths,
             self._state.keys[op.layer],
             self._state.values[op.layer],
-            *self._span(op.out),
+            *out,
             self._vector(op.sinks),
-            self._products(128),
+            self._private,
         )
+        if by_heads:
+            self._cut(kernel, Split(op.heads, 1), *values, START, END)
+        else:
+            self._rows(kernel, op.q.rows, 2, *values, 0, op.heads)
 
     # -- rows ------------------------------------------------------------------------------------
 
@@ -369,13 +367,15 @@ class Lowering:
             op.residual is not None,
         )
         kernel = self._kernels.get(s, lambda name: rows.add_norm(self._module, name, s))
-        residual = (0, 0) if op.residual is None else self._span(op.residual)
-        self._call(
+        residual = (0, 0) if op.residual is None else self._moving(op.residual)
+        self._rows(
             kernel,
-            *self._span(op.x),
             op.out.rows,
+            _FEW,
+            *self._moving(op.x),
+            COUNT,
             op.out.width // spec.group,
-            *self._span(op.out),
+            *self._moving(op.out),
             self._vector(spec.weight),
             self._vector(spec.bias),
             *residual,
@@ -384,9 +384,9 @@ class Lowering:
     def _Route(self, op: Route) -> None:
         s = experts.RouteStructure(op.logits.width, op.used, op.gating, op.normalise, op.scale)
         kernel = self._kernels.get(s, lambda name: experts.add_route(self._module, name, s))
-        spans = (*self._span(op.out_experts), *self._span(op.out_weights))
-        scratch = self._products(4 * op.logits.width)
-        self._call(kernel, *self._span(op.logits), op.logits.rows, *spans, scratch)
+        spans = (*self._moving(op.out_experts), *self._moving(op.out_weights))
+        logits = self._moving(op.logits)
+        self._rows(kernel, op.logits.rows, _FEW, *logits, COUNT, *spans, self._private)
 
     def _Combine(self, op: Combine) -> None:
         y, stride = self._span(op.y)
@@ -447,5 +447,7 @@ class Lowering:
         self._call(kernel, *self._span(op.x), slots, op.x.rows, op.out.width, *self._span(op.out))
 
 
-def _count(of: Rows) -> Callable[[Mapping[Rows, Expr]], Expr]:
-    return lambda counts: counts[of]
+def _row_bytes(weight: Weight) -> int:
+    """Return the bytes from row to row of a matrix, on the mean of eight."""
+    form = packing(weight.quant)
+    return 4 * weight.columns if form is None else form.nbytes(PAIR, weight.columns) // PAIR

@@ -1,69 +1,113 @@
-"""Runs assembled modules natively through ``wasmtime`` (the extra ``cpu``), on one thread.
+"""Runs assembled modules natively through ``wasmtime`` (the extra ``cpu``).
 
-The browser's half of this small interface (``Instance``) is another module; nothing but this file
-knows wasmtime. A memory is imported by every module under ``env.memory``.
+Nothing but this file knows wasmtime. Threads are Python's: a call of a module's function lets go of
+Python's lock.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import threading
 from typing import Any
 
-from ..errors import DeviceUnavailableError, KernelError, OutOfMemoryError
+from ..errors import DeviceUnavailableError, KernelError
+from ..formats.source import ByteSource
+from .host import MOST_PAGES, PAGE, Host, no_room, pages
 
-PAGE = 65536
-MOST_PAGES = 65536
-"""A 32-bit memory ends at 4 GiB."""
+
+def host() -> Host:
+    """Return what this machine offers. Raises DeviceUnavailableError without wasmtime."""
+    _wasmtime()
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return Host(True, cores, NativeMemory)
 
 
 class NativeMemory:
-    """One linear memory and the store it lives in."""
+    """One linear memory and the engine it lives in."""
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, shared: bool = False) -> None:
         """Allocate ``nbytes``, zeroed. Raises OutOfMemoryError beyond 4 GiB."""
-        pages = -(-nbytes // PAGE)
-        if pages > MOST_PAGES:
-            raise OutOfMemoryError(
-                f"The model and its cache take {nbytes / 2**30:.1f} GiB, but a WebAssembly memory "
-                "holds 4 GiB: choose a smaller model, format or context, or the WebGPU backend.",
-                needed=nbytes,
-            )
+        count = pages(nbytes)
         wasmtime = _wasmtime()
         config = wasmtime.Config()
         config.wasm_relaxed_simd = True
         config.cranelift_opt_level = "speed"
+        if shared:
+            config.wasm_threads = True
+            config.shared_memory = True
         self._wasmtime = wasmtime
         self._engine = wasmtime.Engine(config)
         self._store = wasmtime.Store(self._engine)
+        self._shared = shared
+        self._threads: list[threading.Thread] = []
         try:
-            limits = wasmtime.Limits(pages, pages)
-            self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
+            limits = wasmtime.Limits(count, MOST_PAGES if shared else count)
+            kind = wasmtime.MemoryType(limits, shared=shared)
+            if shared:
+                self._memory = _shared_memory(wasmtime)(self._engine, kind)
+            else:
+                self._memory = wasmtime.Memory(self._store, kind)
         except wasmtime.WasmtimeError as error:
-            raise OutOfMemoryError(
-                f"The host has no room for {nbytes / 2**30:.1f} GiB: choose a smaller model.",
-                needed=nbytes,
-            ) from error
-        self.nbytes = pages * PAGE
+            raise no_room(nbytes) from error
+        self.nbytes = count * PAGE
 
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the memory."""
         if at < 0 or at + len(data) > self.nbytes:
             raise KernelError(f"{len(data)} bytes at {at} are outside the memory.")
-        self._memory.write(self._store, data, at)
+        if self._shared:
+            ctypes.memmove(self._address() + at, bytes(data), len(data))
+        else:
+            self._memory.write(self._store, data, at)
 
     def read(self, at: int, length: int) -> bytes:
         """Copy bytes out of the memory."""
         if at < 0 or at + length > self.nbytes:
             raise KernelError(f"{length} bytes at {at} are outside the memory.")
+        if self._shared:
+            return ctypes.string_at(self._address() + at, length)
         return bytes(self._memory.read(self._store, at, at + length))
+
+    def _address(self) -> int:
+        return ctypes.cast(self._memory.data_ptr(), ctypes.c_void_p).value or 0
+
+    async def fill(self, at: int, source: ByteSource, offset: int, length: int) -> None:
+        """Copy a range of a source into the memory."""
+        self.write(at, await source.read(offset, length))
 
     def instantiate(self, module: bytes) -> NativeInstance:
         """Compile a module. Raises KernelError where it is not valid."""
+        return self._instance(self._compiled(module), self._store)
+
+    def _compiled(self, module: bytes) -> Any:
         try:
-            compiled = self._wasmtime.Module(self._engine, module)
-            instance = self._wasmtime.Instance(self._store, compiled, [self._memory])
+            return self._wasmtime.Module(self._engine, module)
         except self._wasmtime.WasmtimeError as error:
             raise KernelError(f"A WebAssembly module does not compile: {error}") from error
-        return NativeInstance(self._store, instance, self._wasmtime)
+
+    def _instance(self, compiled: Any, store: Any) -> NativeInstance:
+        try:
+            instance = self._wasmtime.Instance(store, compiled, [self._memory])
+        except self._wasmtime.WasmtimeError as error:
+            raise KernelError(f"A WebAssembly module does not fit: {error}") from error
+        return NativeInstance(store, instance, self._wasmtime)
+
+    def start(self, module: bytes, workers: int) -> None:
+        """Let ``workers`` more threads call the module's ``work(number)``."""
+        compiled = self._compiled(module)
+        for number in range(1, workers + 1):
+            instance = self._instance(compiled, self._wasmtime.Store(self._engine))
+            thread = threading.Thread(target=instance.call, args=("work", number), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Wait for the threads, which must have been told to return."""
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+        self._threads.clear()
 
 
 class NativeInstance:
@@ -80,10 +124,27 @@ class NativeInstance:
         found = self._functions.get(name)
         if found is None:
             found = self._functions[name] = self._exports[name]
+        # Addresses beyond 2 GiB are negative numbers to wasmtime.
+        given = [v - (1 << 32) if isinstance(v, int) and v >= 1 << 31 else v for v in values]
         try:
-            return found(self._store, *values)
+            return found(self._store, *given)
         except self._trap as trap:
             raise KernelError(f"The kernel {name} stopped: {trap.message}") from trap
+
+
+def _shared_memory(wasmtime: Any) -> Any:
+    """Return wasmtime's class with its way into an instance put right.
+
+    Version 50 hands on a pointer to the pointer.
+    """
+    from wasmtime import _ffi as ffi
+
+    class SharedMemory(wasmtime.SharedMemory):  # type: ignore[misc]
+        def _as_extern(self) -> Any:
+            union = ffi.wasmtime_extern_union(sharedmemory=self.ptr())
+            return ffi.wasmtime_extern_t(ffi.WASMTIME_EXTERN_SHAREDMEMORY, union)
+
+    return SharedMemory
 
 
 def _wasmtime() -> Any:

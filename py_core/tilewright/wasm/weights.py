@@ -15,13 +15,12 @@ from ..errors import UnsupportedModelError
 from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
 from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
-from .assembler import Memory, Module
+from .assembler import Module
+from .host import IMPORTED, SHARED, Memory
 from .kernels.floats import float_bytes
 from .kernels.packing import PAIR, packing
 from .kernels.repack import SCRATCH_BYTES, add_repack, add_repack_floats
-from .native import NativeMemory
 
-IMPORTED = Memory("env", "memory", 1)
 PIECE = 4 << 20
 """Bytes of raw weights that are staged at a time."""
 _ALIGNMENT = 64
@@ -109,7 +108,12 @@ def plan_weights(layout: Layout, graphs: Iterable[Graph], file: ModelFile) -> We
 
 
 async def load_weights(
-    memory: NativeMemory, weights: Weights, file: ModelFile, report: Report | None = None
+    memory: Memory,
+    weights: Weights,
+    file: ModelFile,
+    report: Report | None = None,
+    *,
+    shared: bool = False,
 ) -> None:
     """Read every weight and re-lay it out. Raises SourceError, FormatError."""
     jobs: list[tuple[TensorInfo, int, int, bool]] = []
@@ -123,7 +127,7 @@ async def load_weights(
                 first += tensor.rows * tensor.columns if vector else tensor.rows
     jobs.sort(key=lambda job: (job[0].source, job[0].offset))
     total = sum(job[0].nbytes for job in jobs)
-    module = Module(IMPORTED)
+    module = Module(SHARED if shared else IMPORTED)
     for quant in dict.fromkeys(job[0].quant for job in jobs if not job[3]):
         (add_repack if packing(quant) else add_repack_floats)(module, quant.name)
     repack = memory.instantiate(module.assemble())
@@ -139,11 +143,11 @@ async def load_weights(
         per_piece = weights.raw_bytes // row_bytes
         for row in range(0, tensor.rows, per_piece):
             rows = min(per_piece, tensor.rows - row)
-            data = await source.read(tensor.offset + row * row_bytes, rows * row_bytes)
-            memory.write(weights.raw, data)
+            nbytes = rows * row_bytes
+            await memory.fill(weights.raw, source, tensor.offset + row * row_bytes, nbytes)
             blocks = tensor.columns // tensor.quant.block
             call = f"repack_{tensor.quant.name}"
             repack.call(call, weights.raw, rows, blocks, address, first + row, weights.scratch)
-            done += len(data)
+            done += nbytes
             if report is not None:
                 report(done, total, time.perf_counter() - start)

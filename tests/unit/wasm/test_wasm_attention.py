@@ -89,7 +89,7 @@ def test_attention(machine: Machine, case: str, head_size: int, value_size: int)
         "attend",
         *(machine.put(q), 4 * heads * head_size, machine.put(positions), machine.put(slots), 6),
         *(table, 3, machine.put(counts), keys, values, out, 4 * heads * value_size),
-        *(machine.put(sinks), machine.room(128)),
+        *(machine.put(sinks), machine.room(128), 0, heads),
     )
     expected = ops.attention(
         q,

@@ -22,7 +22,7 @@ from tilewright.formats.gguf import read_gguf
 from tilewright.formats.model_file import ModelFile
 from tilewright.formats.open import open_model
 from tilewright.formats.source import MemorySource
-from tilewright.wasm import kernel_set
+from tilewright.wasm import host, kernel_set
 from tilewright.wasm.kernels.packing import FLOAT_FORMATS, PACKINGS
 
 pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
@@ -207,3 +207,25 @@ def test_the_command_line_runs_it() -> None:
     )
     assert refused.returncode == 2
     assert "f32" in refused.stderr
+
+
+@pytest.mark.parametrize("model", ["llama-moe", "qwen2", "bert-cls"])
+async def test_threads_change_nothing(model: str) -> None:
+    """Long enough a prompt that every kind of call is cut."""
+    ids = [int(i) for i in np.random.default_rng(5).integers(0, 32, 60)]
+    seen = []
+    for threads in (1, 2, 3):
+        file = await golden(model)
+        runner = await WasmRunner.load(file, context_length=128, threads=threads)
+        assert runner.threads == min(threads, host.here().cores)
+        engine = Engine(runner)
+        if runner.graphs.get("decode") is None:
+            seen.append(np.array((await engine.embed([ids]))[0]))
+        else:
+            params = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+            made = [float(t.id) async for t in engine.generate(ids, params)]
+            logits = await all_logits(engine, ids)
+            seen.append(np.concatenate([np.array(made, np.float32), logits.reshape(-1)]))
+        await closed(engine, runner, file)
+    assert np.array_equal(seen[0], seen[1])
+    assert np.array_equal(seen[0], seen[2])

@@ -40,6 +40,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         choices=("webgpu", "wasm"),
         help="webgpu (default), or wasm: the CPU, through wasmtime (pip install 'tilewright[cpu]')",
     )
+    parser.add_argument("--threads", type=int, help="of the CPU backend (default: as suits)")
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +84,7 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
         "kv": arguments.kv,
         "quantize": arguments.quantize,
         "backend": getattr(arguments, "backend", None),
+        "threads": getattr(arguments, "threads", None),
     }
     given.update(changes)
     bar = ProgressBar(enabled=sys.stderr.isatty() and not arguments.quiet)

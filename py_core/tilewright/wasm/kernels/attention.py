@@ -146,11 +146,11 @@ class Structure:
 
 def add_attention(module: Module, name: str, s: Structure) -> Function:
     """Add ``<name>(q, stride, positions, slots, tokens, tables, most, lengths, keys, values, out,
-    stride, sinks, scratch)``; scratch takes the 32 weights of a block.
+    stride, sinks, scratch, first head, end)``; scratch takes the 32 weights of a block.
     """  # noqa: D205
-    f = module.function(name, ["i32"] * 14)
+    f = module.function(name, ["i32"] * 16)
     (q, q_stride, positions, slots, tokens, tables, most, lengths) = f.parameters[:8]
-    (keys, values, out, out_stride, sinks, scratch) = f.parameters[8:]
+    (keys, values, out, out_stride, sinks, scratch, first_head, end_head) = f.parameters[8:]
     cache = s.cache
     group = s.heads // cache.kv_heads
     with f.range(tokens) as token:
@@ -162,7 +162,7 @@ def add_attention(module: Module, name: str, s: Structure) -> Function:
         if s.window:
             from_ = f.let(position + (1 - s.window))
             first.set(select(from_ > 0, from_, i32.const(0)))
-        with f.range(s.heads) as head:
+        with f.range(end_head, start=first_head) as head:
             query = f.let(q + head * (4 * cache.head_size))
             target = f.let(out + head * (4 * cache.value_size))
             top = f.let(f32.load(sinks + (head << 2)) if s.sinks else f32.const(LOWEST))

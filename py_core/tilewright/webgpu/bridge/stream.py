@@ -60,6 +60,18 @@ class BrowserSource:
         result: bytes = data.to_bytes()
         return result
 
+    async def move(
+        self, offset: int, length: int, put: Callable[[Any, Any], Awaitable[Any]]
+    ) -> None:
+        """Let ``put(js_source, signal)`` take a range; its failures become errors of ours."""
+        from pyodide.ffi import JsException
+
+        check_range(self, offset, length)
+        try:
+            await put(self.js_source, self.signal)
+        except JsException as error:
+            raise _translated(error) from error
+
     def close(self) -> None:
         """Release the file or the connection."""
         self.js_source.close()

@@ -1,0 +1,95 @@
+/**
+ * The JavaScript half of `tilewright.wasm.browser`: memories, instances and threads of the CPU path.
+ *
+ * Pyodide sees this module as `tilewright_wasm_bridge`. A memory is one of its own, not Python's;
+ * weights are streamed into it without passing through Python. Threads are nested workers that
+ * share it (`wasm_worker.ts`). It knows nothing about models or kernels.
+ */
+
+import type { ByteSource } from "./sources.ts";
+import type { Begin } from "./wasm_worker.ts";
+
+/** Where the build put the script of a thread, relative to the folder of this script. */
+declare const WASM_WORKER: string;
+
+/** A Python object with the buffer protocol, as Pyodide hands it over. */
+interface PyBufferOwner {
+  getBuffer(type?: string): { data: Uint8Array<ArrayBuffer>; release(): void };
+}
+
+/** How many threads may compute together: one where memories cannot be shared. */
+export function cores(): number {
+  return globalThis.crossOriginIsolated ? Math.max(1, navigator.hardwareConcurrency || 1) : 1;
+}
+
+/** Whether this browser takes a module. */
+export function validates(module: PyBufferOwner): boolean {
+  return withBytes(module, (bytes) => WebAssembly.validate(bytes));
+}
+
+/** One linear memory, its instances and its threads. */
+export class LinearMemory {
+  readonly #memory: WebAssembly.Memory;
+  readonly #view: Uint8Array;
+  #workers: Worker[] = [];
+
+  constructor(pages: number, shared: boolean) {
+    // A shared memory states the most it can have, and modules expect 4 GiB at most.
+    this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+    this.#view = new Uint8Array(this.#memory.buffer);
+  }
+
+  write(at: number, owner: PyBufferOwner): void {
+    withBytes(owner, (bytes) => this.#view.set(bytes, at));
+  }
+
+  read(at: number, length: number): Uint8Array {
+    return this.#view.slice(at, at + length);
+  }
+
+  /** Stream a range of a source into the memory. */
+  async fill(
+    at: number,
+    source: ByteSource,
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    for await (const piece of source.stream(offset, length, signal)) {
+      this.#view.set(piece, at);
+      at += piece.length;
+    }
+  }
+
+  /** Compile a module and return its functions. */
+  instantiate(owner: PyBufferOwner): WebAssembly.Exports {
+    const module = withBytes(owner, (bytes) => new WebAssembly.Module(bytes));
+    return new WebAssembly.Instance(module, { env: { memory: this.#memory } }).exports;
+  }
+
+  /** Let nested workers call the module's `work(number)`, numbers from 1. */
+  start(owner: PyBufferOwner, workers: number): void {
+    const module = withBytes(owner, (bytes) => new WebAssembly.Module(bytes));
+    for (let number = 1; number <= workers; number++) {
+      const name = `tilewright thread ${number}`;
+      const worker = new Worker(new URL(WASM_WORKER, import.meta.url), { type: "module", name });
+      worker.onerror = (event) => console.warn(`A thread of the CPU path stopped: ${event.message}`);
+      worker.postMessage({ module, memory: this.#memory, number } satisfies Begin);
+      this.#workers.push(worker);
+    }
+  }
+
+  close(): void {
+    for (const worker of this.#workers) worker.terminate();
+    this.#workers = [];
+  }
+}
+
+function withBytes<T>(owner: PyBufferOwner, use: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+  const view = owner.getBuffer("u8");
+  try {
+    return use(view.data);
+  } finally {
+    view.release();
+  }
+}
