@@ -96,7 +96,44 @@ addEventListener("message", async ({ data }) => {
     postMessage({ type: "result", id, value });
   }
   if (type === "selftest") await selftest(data);
+  if (type === "tune") await tune(data);
+  if (type === "records") {
+    const taken = data.records ? (JSON.parse(data.records).records?.length ?? 0) : 0;
+    if (data.records && !taken) return error(id, "invalid_request", "This holds no tuning records of this version.");
+    const document = JSON.stringify({ tilewright_tuning: 1, records: [{ key: "a" }, { key: "b" }] });
+    postMessage({ type: "result", id, value: { document, taken, records: 2 } });
+  }
 });
+
+const KERNELS = [
+  ["decode", "wide Q4_K 1536x576 T1", 14, 1],
+  ["decode", "attention 9/3x64 quad", 7, 0],
+  ["prefill", "quad Q4_K 1536x576 T256", 9, 2],
+];
+
+async function tune({ id }) {
+  const stopped = () => waits.get(id)?.stopped;
+  const tell = (done, fields) => {
+    const common = { tuning: "WideTuning(workgroup=8, rows=8, tile=1, lanes=4)", candidates: 16, rejected: 0, share: 0.4 };
+    const rates = { bytes_per_s: 4e9, flops_per_s: 8e9, roofline: 0.43, known: false };
+    const result = { ...common, ...rates, ...fields };
+    postMessage({ type: "progress", id, phase: "tuning", done, total: KERNELS.length, seconds: 0, result });
+  };
+  for (const [index, [workload, kernel, candidates, rejected]] of KERNELS.entries()) {
+    for (let tried = 1; tried <= candidates - rejected; tried++) {
+      await pause(PLAN.tuneMs ?? 1);
+      if (stopped()) return error(id, "cancelled", "Tuning was stopped.");
+      const done = tried === candidates - rejected;
+      const seconds = 2e-3 / (1 + tried / 5);
+      const times = { seconds, default_seconds: 1.6e-3, naive_seconds: 5e-3 };
+      tell(index + done, { workload, kernel, tried, candidates, rejected, done, ...times });
+    }
+  }
+  const times = { seconds: 11e-3, default_seconds: 18e-3, naive_seconds: 0 };
+  tell(KERNELS.length, { workload: "decode", kernel: "", tuning: "", tried: 0, candidates: 0, done: true, ...times });
+  const ceilings = { bytes_per_s: 1e10, flops_per_s: 4e10 };
+  postMessage({ type: "result", id, value: { seconds: 1, bursts: 90, records: KERNELS.length, ceilings } });
+}
 
 async function selftest({ id, cases }) {
   for (const [index, entry] of cases.entries()) {

@@ -27,6 +27,7 @@ import { Sidebar } from "./sidebar.ts";
 import { StatsPanel } from "./stats_panel.ts";
 import { toast } from "./toast.ts";
 import { Transcript } from "./transcript.ts";
+import { TuningPanel } from "./tuning_panel.ts";
 
 /** What the bundled model can do, and any other, too. */
 const SUGGESTIONS = [
@@ -87,6 +88,7 @@ export class ChatApp {
     this.#picker = new Picker(this.#session, (source) => this.#load(source));
     new ModelView(this.#session, { retry: () => this.#loadAgain(), choose: () => this.#picker.open() });
     this.#stats = new StatsPanel(this.#session, () => this.#current);
+    new TuningPanel(this.#session);
     new SettingsPanel(this.#settings, () => this.#transcript.refreshAll(this.#current, this.#shown()));
     this.#session.addEventListener("change", () => this.#showWaiting());
     store.onForeignChange((id) => this.#changedElsewhere(id));
