@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import http.server
-import os
-import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,36 +14,23 @@ import pytest
 import uvicorn
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from tilewright.errors import SourceError
 from tilewright.serve.http import create_app
+from tilewright.testing import FLAGS as FLAGS
+from tilewright.testing import chromium as chromium
+from tilewright.testing import find_runtime, launch_options
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
-FLAGS = [
-    "--no-sandbox",
-    "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""Software WebGPU, and no talk of the browser's own to any host."""
-
-
-def chromium() -> str | None:
-    """Return the path of an installed Chromium; None lets Playwright use its own."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = (shutil.which(name) for name in names)
-    return os.environ.get("CHROMIUM") or next(filter(None, found), None)
 
 
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The built runtime folder."""
-    if not (DIST / "manifest.json").is_file():
-        pytest.skip("dist/ is not built: run python3 build site")
-    return DIST
+    try:
+        return find_runtime()
+    except SourceError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +42,7 @@ async def browser() -> AsyncIterator[Browser]:
             pytest.skip(
                 "no Chromium here: apt-get install chromium, or playwright install chromium"
             )
-        browser = await playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = await playwright.chromium.launch(**launch_options())
         yield browser
         await browser.close()
 

@@ -216,9 +216,9 @@ async def test_failures_are_told_and_can_be_mended(
     assert [error["code"] for error in failed] == ["device_lost"]
     await field.fill("again")  # the engine is dead: another is loaded
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("article", name="Answer").locator(".markdown")).to_have_text(
-        "mended"
-    )
+    await expect(
+        page.get_by_role("article", name="Answer").locator(":scope > .markdown")
+    ).to_have_text("mended")
     await expect(alert).to_have_count(0)
     assert watched.complaints == []
 

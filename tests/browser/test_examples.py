@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -239,3 +242,39 @@ async def test_minimal_page_streams_from_a_sub_path(
     await expect(answer).to_have_text(re.compile(r"(\S+\s+){20}"), timeout=WAIT_MS)
     assert watched.complaints == []
     assert all("/some/path/" in url for url in watched.requests)
+
+
+async def test_elements_in_a_plain_page(watched: Watched, examples: str) -> None:
+    plan = {"answers": {"fox": "There was a fox.", "Once": " upon a time"}, "tokenMs": 1}
+    script = f"const PLAN = {json.dumps(plan)};\n{FAKE}"
+    await watched.page.context.route(
+        "**/assets/worker-*.js",
+        lambda route: route.fulfill(headers={**ISOLATION, "Content-Type": JS}, body=script),
+    )
+    page = watched.page
+    await page.goto(f"{examples}/chat-element/")
+    await page.get_by_role("button", name="A story about a fox").click()
+    await expect(page.get_by_role("article", name="Answer")).to_contain_text("There was a fox.")
+    field = page.get_by_role("textbox", name="Your story")
+    await field.press_sequentially("Once")
+    await expect(page.locator(".ghost")).to_have_text(" upon a time")
+    await shot(page, "chat-element")
+    await page.keyboard.press("Tab")
+    await expect(field).to_have_value("Once upon a time")
+    assert watched.complaints == []
+
+
+def test_a_site_tests_itself(site: Path) -> None:
+    """The example of the pytest plugin, run as its README says."""
+    need_bundled(site)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "tilewright.testing"],
+        cwd=ROOT / "examples" / "test-your-site",
+        env={**os.environ, "PYTHONPATH": str(ROOT / "py_core"), "TILEWRIGHT_RUNTIME": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout

@@ -45,7 +45,8 @@ DETERMINISTIC = """(() => {
 })();"""
 """Run in each page before its own scripts: what is asked of the engine gets temperature 0."""
 
-WAIT_S = 120.0
+WAIT_S = 240.0
+"""How long to wait for a model or an answer: software devices are slow, busy machines slower."""
 
 
 def chromium() -> str | None:
@@ -87,7 +88,7 @@ class ChatDriver:
     def wait_ready(self, timeout_s: float = WAIT_S) -> None:
         """Load the model, if it is not there, and wait for it."""
         self.element.evaluate("element => { element.prepare().catch(() => {}); }")
-        self._wait({"ready"}, timeout_s)
+        self._wait("ready", timeout_s)
 
     def send(self, text: str) -> None:
         """Type a message and press Enter."""
@@ -99,15 +100,15 @@ class ChatDriver:
         """Send a message and return the answer once it is complete."""
         before = len(self.messages)
         self.send(text)
-        self._wait({"ready"}, timeout_s)
+        self._wait("ready", timeout_s)
         messages = self.messages
         assert len(messages) == before + 2, "the model had nothing to say"
         return messages[-1]["content"]
 
-    def _wait(self, wanted: set[str], timeout_s: float) -> None:
+    def _wait(self, wanted: str, timeout_s: float) -> None:
         """Wait for a state; a failure of the element is the test's, in the element's words."""
         deadline = time.monotonic() + timeout_s
-        while (state := self.state) not in wanted:
+        while (state := self.state) != wanted:
             if state == "failed":
                 raise AssertionError(self.element.get_by_role("alert").inner_text())
             if time.monotonic() > deadline:

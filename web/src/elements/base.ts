@@ -171,6 +171,7 @@ export abstract class TilewrightElement extends HTMLElement {
   /** Run a piece of work with the engine; its errors are shown and thrown, a stop is only thrown. */
   protected async withEngine<T>(signal: AbortSignal, work: (engine: Tilewright) => Promise<T>): Promise<T> {
     this.#running++;
+    if (this.#state === "ready" || this.#state === "failed") this.setState("answering");
     try {
       const stopped = new Promise<never>((_, reject) => {
         signal.addEventListener("abort", () => reject(signal.reason), { once: true });
