@@ -61,6 +61,8 @@ def tilewright(version: str) -> Package:
     native_only = (
         "serve/http.py",
         "serve/cli/",
+        "serve/hub/",
+        "formats/gguf_writer.py",
         "serve/openai/app.py",
         "serve/openai/routes.py",
         "serve/hosting.py",

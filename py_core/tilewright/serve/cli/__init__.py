@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ... import __version__
 from ...errors import TilewrightError
-from . import files, generate, measure, numbers, serving, texts, tuning
+from . import files, generate, hub, measure, numbers, serving, texts, tuning
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tilewright {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (generate, numbers, texts, measure, tuning, serving, files):
+    for module in (generate, numbers, texts, measure, tuning, serving, hub, files):
         module.add_commands(commands)
     return top
 

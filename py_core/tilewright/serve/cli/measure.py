@@ -44,7 +44,7 @@ def add_commands(commands: Any) -> None:
 async def _inspect(arguments: argparse.Namespace) -> None:
     from . import print_json
 
-    file = await open_model(arguments.model)
+    file = await open_model(await options.local_path(arguments.model))
     try:
         report = await _report(file, arguments)
     finally:
@@ -106,7 +106,7 @@ async def _bench(arguments: argparse.Namespace) -> None:
     bandwidth = await copy_bandwidth(device)
     start = time.perf_counter()
     model = await ChatModel.load(
-        arguments.model,
+        await options.local_path(arguments.model),
         device=device,
         options=LoadOptions(context_length=arguments.context, kv=arguments.kv),
     )

@@ -19,7 +19,9 @@ from ..chat import ChatModel, LoadOptions
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add MODEL and how it is loaded."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a .gguf file (the first of a split set), or a folder"
+        "model",
+        metavar="MODEL",
+        help="a .gguf file (the first of a split set), a folder, or hf:org/repo[:QUANT|/file]",
     )
     parser.add_argument("--context", type=int, help="positions per sequence")
     parser.add_argument(
@@ -88,9 +90,8 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
     }
     given.update(changes)
     bar = ProgressBar(enabled=sys.stderr.isatty() and not arguments.quiet)
-    model = await ChatModel.load(
-        arguments.model, options=LoadOptions(**given), on_progress=bar.show
-    )
+    path = await local_path(arguments.model, quiet=arguments.quiet)
+    model = await ChatModel.load(path, options=LoadOptions(**given), on_progress=bar.show)
     bar.close()
     return model
 
@@ -126,9 +127,17 @@ class ProgressBar:
             print("\r" + " " * 79 + "\r", end="", file=sys.stderr, flush=True)
 
 
-async def local_path(model: str) -> str:
-    """Return where MODEL lies on this machine."""
-    return model
+async def local_path(model: str, *, quiet: bool = True) -> str:
+    """Return where MODEL lies on this machine; what ``hf:`` names is fetched where it is not."""
+    if not model.startswith("hf:"):
+        return model
+    from ..hub.pull import on_this_machine
+
+    bar = ProgressBar(enabled=sys.stderr.isatty() and not quiet)
+    try:
+        return str(await on_this_machine(model, bar.show))
+    finally:
+        bar.close()
 
 
 def read_text(path: str) -> str:

@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
 
 
 async def _tokenizer(path: str) -> Tokenizer:
-    file = await open_model(path)
+    file = await open_model(await options.local_path(path))
     try:
         return load_tokenizer(file)
     finally:
@@ -136,7 +136,7 @@ async def _template(path: str, case: dict[str, Any]) -> ChatTemplate:
             bos_token=str(case.get("bos_token") or ""),
             eos_token=str(case.get("eos_token") or ""),
         )
-    file = await open_model(path)
+    file = await open_model(await options.local_path(path))
     try:
         template = load_template(file, load_tokenizer(file))
     finally:

@@ -48,7 +48,7 @@ async def _tune(arguments: argparse.Namespace) -> None:
             raise InvalidRequestError(f"{arguments.records} holds no tuning records.")
         await store.save(records)
     bandwidth = await copy_bandwidth(device, 32 << 20, 3)
-    file = await open_model(arguments.model)
+    file = await open_model(await options.local_path(arguments.model))
     bar = options.ProgressBar(enabled=sys.stderr.isatty() and not arguments.quiet)
     try:
         runner = await ModelRunner.load(
