@@ -1,4 +1,8 @@
-"""Writes ``web/src/protocol.ts`` from ``serve/protocol.py``; ``--check`` only compares."""
+"""Writes what is made from the Python sources; ``--check`` only compares.
+
+``web/src/protocol.ts`` from ``serve/protocol.py``, ``web/src/openai/types.ts`` from
+``serve/openai``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "web" / "src" / "protocol.ts"
+SOURCE = ROOT / "web" / "src"
 sys.path.insert(0, str(ROOT / "py_core"))
 
 PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", Any: "unknown"}
@@ -68,16 +72,26 @@ def protocol_text() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def targets() -> dict[Path, str]:
+    """Return the text of each generated file."""
+    import generate_api
+
+    return {
+        SOURCE / "protocol.ts": protocol_text(),
+        SOURCE / "openai" / "types.ts": generate_api.types_text(interface),
+    }
+
+
 def main() -> int:
-    """Write the file, or say that it is out of date."""
-    text = protocol_text()
-    if "--check" in sys.argv[1:]:
-        if TARGET.read_text() != text:
-            print("web/src/protocol.ts is out of date: run python3 build/generate.py")
-            return 1
-        return 0
-    TARGET.write_text(text)
-    return 0
+    """Write the files, or say which are out of date."""
+    status = 0
+    for path, text in targets().items():
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            print(f"{path.relative_to(ROOT)} is out of date: run python3 build/generate.py")
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -55,27 +55,50 @@ def installed(name: str, depends: list[str], skip: tuple[str, ...] = ()) -> Pack
     return Package(name, distribution.version, [name], depends, files, False, licences)
 
 
+LATER = ("serve/openai/", "text/grammar/")
+"""What the OpenAI API needs: fetched when a page first uses it, not at the start."""
+
+
+def openai_api(version: str) -> Package:
+    """Describe the part of the core that is fetched later."""
+    package = ROOT / "py_core" / "tilewright"
+    files = {
+        f"tilewright/{path.relative_to(package).as_posix()}": path
+        for folder in LATER
+        for path in sorted((package / folder).rglob("*.py"))
+        if not path.relative_to(package).as_posix().startswith(NATIVE_ONLY)
+    }
+    licences = {"LICENSE": ROOT / "LICENSE"}
+    return Package("tilewright_openai", version, [], ["tilewright"], files, True, licences)
+
+
+NATIVE_ONLY = (
+    "serve/http.py",
+    "serve/cli/",
+    "serve/hub/",
+    "formats/gguf_writer.py",
+    "serve/openai/app.py",
+    "serve/openai/routes.py",
+    "serve/hosting.py",
+    "serve/blocking.py",
+    "serve/testing.py",
+    "testing.py",
+    "serve/widget/",
+    "wasm/native.py",
+)
+
+
 def tilewright(version: str) -> Package:
     """Describe the core: Python files of py_core and the shaders beside them."""
     package = ROOT / "py_core" / "tilewright"
-    native_only = (
-        "serve/http.py",
-        "serve/cli/",
-        "serve/hub/",
-        "formats/gguf_writer.py",
-        "serve/openai/app.py",
-        "serve/openai/routes.py",
-        "serve/hosting.py",
-        "serve/blocking.py",
-        "serve/testing.py",
-        "testing.py",
-        "serve/widget/",
-        "wasm/native.py",
-    )
     files: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()
-        if path.is_file() and "__pycache__" not in name and not name.startswith(native_only):
+        if (
+            path.is_file()
+            and "__pycache__" not in name
+            and not name.startswith((*NATIVE_ONLY, *LATER))
+        ):
             files[f"tilewright/{name}"] = path
     shaders = ROOT / "shaders"
     for path in sorted(shaders.rglob("*.wgsl")):
@@ -85,15 +108,20 @@ def tilewright(version: str) -> Package:
     return Package("tilewright", version, ["tilewright"], depends, files, True, licences)
 
 
-def packages() -> list[Package]:
-    """Return everything that is installed into the browser's Python, in order of dependence."""
+def version() -> str:
+    """Return the project's version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
+
+
+def packages() -> list[Package]:
+    """Return what is installed into the browser's Python at the start, in order of dependence."""
     native = ("wgpu/backends/wgpu_native", "wgpu/__pyinstaller", "wgpu/utils/imgui")
     return [
         installed("markupsafe", []),
         installed("jinja2", ["markupsafe"]),
         installed("wgpu", [], (*native, "wgpu/utils/glfw")),
-        tilewright(project["version"]),
+        tilewright(version()),
     ]
 
 

@@ -80,14 +80,17 @@ def write_pyodide() -> str:
 def write_python() -> dict[str, Any]:
     """Compile and write the Python side; return where the worker finds it."""
     wanted = python_packages.packages()
-    compiled = python_packages.compile_all(wanted)
+    later = python_packages.openai_api(python_packages.version())
+    compiled = python_packages.compile_all([*wanted, later])
     library = python_packages.library_zip(compiled)
     built: list[tuple[python_packages.Package, str, bytes]] = []
     for package in wanted:
         content = python_packages.wheel(package, compiled)
         built.append((package, python_packages.wheel_name(package, content), content))
         write(f"runtime/{built[-1][1]}", content)
+    content = python_packages.wheel(later, compiled)
     return {
+        "openai": "../" + write(f"runtime/{python_packages.wheel_name(later, content)}", content),
         "pyodide": f"../{write_pyodide()}/",
         "library": "../" + write(f"runtime/stdlib-{digest(library)}.zip", library),
         "lock": "../" + write("runtime/pyodide-lock.json", python_packages.lock_file(built)),

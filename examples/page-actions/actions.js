@@ -64,14 +64,11 @@ async function perform(sentence) {
   delete page.dataset.outcome;
   let outcome = "error";
   try {
-    const answer = await engine.chat.completions.create({
-      messages: [{ role: "user", content: sentence }],
-      tools: TOOLS,
-      temperature: 0,
-      seed: 1,
-      max_tokens: 96,
-    });
-    const written = answer.choices[0].message.content;
+    let written = "";
+    const sampling = { temperature: 0, seed: 1, max_tokens: 96 };
+    const messages = [{ role: "user", content: sentence }];
+    // Below the OpenAI API, which would read the calls itself: here the raw text is shown, too.
+    for await (const part of engine.complete({ messages, tools: TOOLS, sampling })) written += part.text;
     $("raw").textContent = written;
     const { call, none, wrong } = readAnswer(written);
     if (call) {

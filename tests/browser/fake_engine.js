@@ -74,6 +74,38 @@ async function generate({ id, messages, prompt, ids, sampling }) {
   postMessage({ type: "done", id, finish_reason: "stop", usage });
 }
 
+/** Answers a chat of the OpenAI API from the same script. */
+async function api({ id, path, body }) {
+  const reply = (status, value) => postMessage({ type: "reply", id, status, body: value });
+  const { messages, stream, stream_options } = JSON.parse(body ?? "{}");
+  if (!loaded || path !== "/v1/chat/completions") {
+    return reply(404, { error: { message: `No ${path} here.`, type: "invalid_request_error", param: null, code: "not_found" } });
+  }
+  const said = messages.at(-1).content;
+  if (said.includes("crash")) return error(id, "device_lost", "The GPU device was lost.");
+  const text = answerTo(messages);
+  const pieces = text.match(/\s*\S+\s*|\s+/g) ?? [];
+  const envelope = { id: `chatcmpl-${id}`, created: 0, model: "fake", object: stream ? "chat.completion.chunk" : "chat.completion" };
+  const event = (choices, more = {}) => postMessage({ type: "events", id, events: [{ ...envelope, choices, ...more }] });
+  const usage = { prompt_tokens: 9, completion_tokens: pieces.length, total_tokens: 9 + pieces.length };
+  let first = true;
+  for (const piece of pieces) {
+    if (waits.get(id)?.stopped) return error(id, "cancelled", "Stopped.");
+    await pause(first ? (PLAN.firstMs ?? PLAN.tokenMs ?? 1) : (PLAN.tokenMs ?? 1));
+    generated++;
+    const delta = first ? { role: "assistant", content: piece } : { content: piece };
+    if (stream) event([{ index: 0, delta, logprobs: null, finish_reason: null }]);
+    first = false;
+  }
+  if (!stream) {
+    const message = { role: "assistant", content: text, refusal: null };
+    return reply(200, { ...envelope, choices: [{ index: 0, message, logprobs: null, finish_reason: "stop" }], usage });
+  }
+  event([{ index: 0, delta: {}, logprobs: null, finish_reason: "stop" }]);
+  if (stream_options?.include_usage) event([], { usage });
+  reply(200, null);
+}
+
 function error(id, code, message) {
   postMessage({ type: "error", id, code, message, details: {} });
 }
@@ -86,6 +118,7 @@ addEventListener("message", async ({ data }) => {
   waits.set(id, waits.get(id) ?? { stopped: false });
   if (type === "load") await load(data);
   if (type === "generate") await generate(data);
+  if (type === "api") await api(data);
   if (type === "unload") {
     loaded = false;
     postMessage({ type: "result", id, value: {} });

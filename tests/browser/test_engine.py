@@ -103,7 +103,7 @@ async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str
           const create = (request) => engine.chat.completions.create(request);
           await told("no template", create({ messages: [{ role: "user", content: "a" }] }));
           await told("too long", engine.complete({ ids: Array(200).fill(5) }).next());
-          try { create({ messages: [], frequency: 1 }); }
+          try { await create({ messages: [], frequency: 1 }); }
           catch (error) { codes.field = error.details.field; }
           const stop = new AbortController();
           let parts = 0;

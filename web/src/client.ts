@@ -1,18 +1,16 @@
 /**
  * The client of a page: `await Tilewright.load(model)`, then `engine.chat.completions.create(...)`
- * with the OpenAI field names. Streaming is an async iterator; every wait takes an AbortSignal.
+ * with the OpenAI field names, or `engine.fetch` for whoever speaks HTTP. Streaming is an async iterator; every wait takes an AbortSignal.
  */
 
 import { Connection } from "./connection.ts";
 import { TilewrightError } from "./errors.ts";
-import type { DeltaReport, Generate, LoadOptions, ModelInfo, UsageReport } from "./protocol.ts";
-import {
-  type ChatChunk,
-  type ChatCompletion,
-  type ChatRequest,
-  type CompletionRequest,
-  toGenerate,
-} from "./requests.ts";
+import { callOver } from "./openai/call.ts";
+import { Exchange } from "./openai/exchange.ts";
+import { type Fetch, fetchOver } from "./openai/fetch.ts";
+import { type Resources, resourcesOver } from "./openai/resources.ts";
+import type { DeltaReport, LoadOptions, ModelInfo, UsageReport } from "./protocol.ts";
+import type { GenerateRequest } from "./requests.ts";
 import {
   exchangeRecords,
   type RecordsSource,
@@ -65,15 +63,27 @@ export function modelUrl(reference: string, hub = "https://huggingface.co"): str
   return `${hub}/${organisation}/${repository}/resolve/${revision}/${file.join("/")}`;
 }
 
-export class Tilewright {
+export class Tilewright implements Resources {
   readonly info: ModelInfo;
-  readonly chat: { completions: { create: ChatCreate } };
+  readonly chat: Resources["chat"];
+  readonly completions: Resources["completions"];
+  readonly embeddings: Resources["embeddings"];
+  readonly models: Resources["models"];
+  /** Answers `/v1/...` as an OpenAI server does: `new OpenAI({ fetch: engine.fetch, ... })`. */
+  readonly fetch: Fetch;
   readonly #connection: Connection;
 
   private constructor(connection: Connection, info: ModelInfo) {
     this.#connection = connection;
     this.info = info;
-    this.chat = { completions: { create: ((request) => this.#create(request)) as ChatCreate } };
+    const call = callOver(connection);
+    ({
+      chat: this.chat,
+      completions: this.completions,
+      embeddings: this.embeddings,
+      models: this.models,
+    } = resourcesOver(call));
+    this.fetch = fetchOver(call);
   }
 
   /** Start a worker and load a model: a URL, an `hf:` reference, or a File. */
@@ -88,7 +98,7 @@ export class Tilewright {
         {
           type: "load",
           ...(shipped === null ? {} : { records: shipped }),
-          ...(url === undefined ? {} : { url }),
+          ...(url === undefined ? {} : { url, reference: String(model) }),
           ...(headers ? { headers } : {}),
           options: load,
         },
@@ -104,10 +114,20 @@ export class Tilewright {
     }
   }
 
-  /** Complete a plain prompt or token ids, part by part. */
-  complete(request: CompletionRequest): AsyncGenerator<StreamPart, void, undefined> {
+  /** Complete messages, a plain prompt or token ids, part by part: text and ids as they come. */
+  async *complete(request: GenerateRequest): AsyncGenerator<StreamPart, void, undefined> {
     const { signal, ...message } = request;
-    return this.#stream({ type: "generate", ...message }, signal);
+    const exchange = new Exchange<DeltaReport>(
+      this.#connection,
+      { type: "generate", ...(message as Omit<GenerateRequest, "signal" | "messages">) },
+      signal,
+    );
+    for await (const { text, tokens } of exchange.parts()) {
+      yield { text, tokens, finishReason: null, usage: null };
+    }
+    const done = await exchange.answer;
+    if (done.type !== "done") return;
+    yield { text: "", tokens: [], finishReason: done.finish_reason, usage: done.usage };
   }
 
   /** The model's pooled vectors of texts or of lists of token ids, in order. */
@@ -152,114 +172,5 @@ export class Tilewright {
     } finally {
       this.#connection.terminate();
     }
-  }
-
-  async *#stream(
-    message: Omit<Generate, "id">,
-    signal?: AbortSignal,
-  ): AsyncGenerator<StreamPart, void, undefined> {
-    const queue: DeltaReport[] = [];
-    let wake = () => {};
-    let ended = false;
-    const stop = new AbortController();
-    const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-    const onDelta = (report: DeltaReport) => {
-      queue.push(report);
-      wake();
-    };
-    const answer = this.#connection.request(message, { onDelta, signal: either }).finally(() => {
-      ended = true;
-      wake();
-    });
-    answer.catch(() => undefined); // told by the await below
-    try {
-      while (!ended || queue.length > 0) {
-        const report = queue.shift();
-        if (!report) {
-          await new Promise<void>((resolve) => (wake = resolve));
-          continue;
-        }
-        this.#connection.acknowledge(report.id);
-        yield { text: report.text, tokens: report.tokens, finishReason: null, usage: null };
-      }
-      const done = await answer;
-      if (done.type !== "done") return;
-      yield { text: "", tokens: [], finishReason: done.finish_reason, usage: done.usage };
-    } finally {
-      if (!ended) stop.abort();
-    }
-  }
-
-  #create(request: ChatRequest): Promise<ChatCompletion> | AsyncGenerator<ChatChunk> {
-    const message = toGenerate(request);
-    const parts = this.#stream(message, request.signal);
-    const chunks = toChunks(parts, this.info.name, request.stream_options?.include_usage ?? false);
-    return request.stream ? chunks : this.#whole(parts);
-  }
-
-  async #whole(parts: AsyncIterable<StreamPart>): Promise<ChatCompletion> {
-    let content = "";
-    let last: StreamPart | undefined;
-    for await (const part of parts) {
-      content += part.text;
-      last = part;
-    }
-    return {
-      id: `chatcmpl-${crypto.randomUUID()}`,
-      object: "chat.completion",
-      created: Math.floor(Date.now() / 1000),
-      model: this.info.name,
-      choices: [
-        {
-          index: 0,
-          message: { role: "assistant", content },
-          finish_reason: last?.finishReason ?? "stop",
-        },
-      ],
-      ...usageOf(last?.usage ?? null),
-    };
-  }
-}
-
-interface ChatCreate {
-  (request: ChatRequest & { stream: true }): AsyncGenerator<ChatChunk>;
-  (request: ChatRequest & { stream?: false }): Promise<ChatCompletion>;
-}
-
-function usageOf(usage: UsageReport | null): Pick<ChatCompletion, "usage"> {
-  if (!usage) return {};
-  const { prompt_tokens, completion_tokens, cached_tokens, ...timings } = usage;
-  return {
-    usage: {
-      prompt_tokens,
-      completion_tokens,
-      total_tokens: prompt_tokens + completion_tokens,
-      prompt_tokens_details: { cached_tokens },
-      x_timings: timings,
-    },
-  };
-}
-
-async function* toChunks(
-  parts: AsyncIterable<StreamPart>,
-  model: string,
-  withUsage: boolean,
-): AsyncGenerator<ChatChunk> {
-  const common = {
-    id: `chatcmpl-${crypto.randomUUID()}`,
-    object: "chat.completion.chunk" as const,
-    created: Math.floor(Date.now() / 1000),
-    model,
-  };
-  let first = true;
-  for await (const part of parts) {
-    const delta = first
-      ? { role: "assistant" as const, content: part.text }
-      : part.text
-        ? { content: part.text }
-        : {};
-    first = false;
-    yield { ...common, choices: [{ index: 0, delta, finish_reason: part.finishReason }] };
-    if (part.usage && withUsage) yield { ...common, choices: [], ...usageOf(part.usage) };
   }
 }

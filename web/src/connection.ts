@@ -6,7 +6,7 @@
  */
 
 import { TilewrightError } from "./errors.ts";
-import type { DeltaReport, Done, ProgressReport, Request, Response } from "./protocol.ts";
+import type { DeltaReport, Done, Events, ProgressReport, Request, Response } from "./protocol.ts";
 import { openWorker } from "./worker_address.ts";
 
 declare const WORKER: string;
@@ -15,7 +15,7 @@ declare const WORKER: string;
 const PING_MS = 5_000;
 const SILENCE_MS = 120_000;
 
-type Answer = Exclude<Response, { type: "ready" | "progress" | "delta" | "error" }>;
+type Answer = Exclude<Response, { type: "ready" | "progress" | "delta" | "events" | "error" }>;
 type WithoutId<T> = T extends unknown ? Omit<T, "id"> : never;
 
 interface Waiting {
@@ -23,12 +23,14 @@ interface Waiting {
   reject(error: Error): void;
   onProgress: ((report: ProgressReport) => void) | undefined;
   onDelta: ((report: DeltaReport) => void) | undefined;
+  onEvents: ((report: Events) => void) | undefined;
 }
 
 /** Listeners of one request. */
 export interface Listeners {
   onProgress?: ((report: ProgressReport) => void) | undefined;
   onDelta?: ((report: DeltaReport) => void) | undefined;
+  onEvents?: ((report: Events) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -70,8 +72,8 @@ export class Connection {
       if (message.type === "load") this.#waiting.get(id)?.reject(signal?.reason);
     };
     const answered = new Promise<Answer>((resolve, reject) => {
-      const { onProgress, onDelta } = listeners;
-      this.#waiting.set(id, { resolve, reject, onProgress, onDelta });
+      const { onProgress, onDelta, onEvents } = listeners;
+      this.#waiting.set(id, { resolve, reject, onProgress, onDelta, onEvents });
     });
     signal?.addEventListener("abort", stop, { once: true });
     this.#worker.postMessage({ ...message, id, ...(file ? { file } : {}) });
@@ -82,7 +84,7 @@ export class Connection {
       .finally(() => signal?.removeEventListener("abort", stop));
   }
 
-  /** Tell the worker that a delta was taken, so that it may send more. */
+  /** Tell the worker that a delta or events were taken, so that it may send more. */
   acknowledge(id: number): void {
     this.#worker.postMessage({ type: "ack", id });
   }
@@ -107,11 +109,14 @@ export class Connection {
     }
     const waiting = this.#waiting.get(message.id);
     if (!waiting) {
-      if (message.type === "delta") this.acknowledge(message.id);
+      if (message.type === "delta" || message.type === "events") this.acknowledge(message.id);
     } else if (message.type === "progress") {
       waiting.onProgress?.(message);
     } else if (message.type === "delta") {
       if (waiting.onDelta) waiting.onDelta(message);
+      else this.acknowledge(message.id);
+    } else if (message.type === "events") {
+      if (waiting.onEvents) waiting.onEvents(message);
       else this.acknowledge(message.id);
     } else {
       this.#waiting.delete(message.id);

@@ -39,6 +39,7 @@ export interface Load {
   type: "load";
   id: number;
   url?: string;
+  reference?: string;
   headers?: Record<string, string>;
   options?: LoadOptions;
   records?: string;
@@ -73,6 +74,15 @@ export interface Generate {
   variables?: Record<string, unknown>;
 }
 
+/** Answer a request to the OpenAI API: ``events`` where it streams, then one ``reply``. */
+export interface Api {
+  type: "api";
+  id: number;
+  method: string;
+  path: string;
+  body?: string;
+}
+
 /** Turn texts, or lists of token ids, into vectors: exactly one of the two. */
 export interface Embed {
   type: "embed";
@@ -81,7 +91,7 @@ export interface Embed {
   ids?: number[][];
 }
 
-/** The page has taken one ``delta`` of a request. */
+/** The page has taken one ``delta`` or ``events`` of a request. */
 export interface Ack {
   type: "ack";
   id: number;
@@ -231,6 +241,21 @@ export interface Done {
   usage: UsageReport;
 }
 
+/** Events of a stream of the API, in OpenAI's shape; acknowledge them with one ``ack``. */
+export interface Events {
+  type: "events";
+  id: number;
+  events: (Record<string, unknown>)[];
+}
+
+/** The end of an ``api`` request; ``body`` is null after ``events``. */
+export interface Reply {
+  type: "reply";
+  id: number;
+  status: number;
+  body: unknown;
+}
+
 /** The answer to every request that has none of its own; ``value`` depends on the request. */
 export interface Result {
   type: "result";
@@ -247,6 +272,6 @@ export interface Failure {
   details: Record<string, unknown>;
 }
 
-export type Request = Load | Inspect | Generate | Embed | Ack | Abort | Unload | Stats | SelfTest | Tune | TuningRecords;
+export type Request = Load | Inspect | Generate | Api | Embed | Ack | Abort | Unload | Stats | SelfTest | Tune | TuningRecords;
 
-export type Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure;
+export type Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Events | Reply | Result | Failure;

@@ -8,7 +8,7 @@
 
 import type { PyodideInterface } from "pyodide";
 import { BlobSource, HandleSource, UrlSource } from "./sources.ts";
-import { startPython } from "./runtime.ts";
+import { installOpenAI, startPython } from "./runtime.ts";
 
 interface Request {
   id: number;
@@ -18,7 +18,12 @@ interface Request {
 
 const begun = performance.now();
 const ready = startPython().then((python) => {
-  python.registerJsModule("tilewright_sources", { BlobSource, HandleSource, UrlSource });
+  python.registerJsModule("tilewright_sources", {
+    BlobSource,
+    HandleSource,
+    UrlSource,
+    installOpenAI: () => installOpenAI(python),
+  });
   postMessage({ id: 0, result: performance.now() - begun });
   return python;
 });

@@ -15,6 +15,8 @@ export interface RuntimeFiles {
   library: string;
   lock: string;
   wheels: string[];
+  /** The wheel of the OpenAI API, installed when it is first used. */
+  openai: string;
   /** Memory of a Python that has imported the engine; empty where the build could not make it. */
   snapshot: string;
 }
@@ -29,6 +31,7 @@ export function runtimeFiles(): RuntimeFiles {
     library: at(RUNTIME.library),
     lock: at(RUNTIME.lock),
     wheels: RUNTIME.wheels.map(at),
+    openai: at(RUNTIME.openai),
     snapshot: RUNTIME.snapshot && at(RUNTIME.snapshot),
   };
 }
@@ -72,6 +75,20 @@ export async function keepSnapshot(): Promise<void> {
   if (await cache.match(snapshot)) return;
   for (const old of await cache.keys()) await cache.delete(old);
   await cache.add(snapshot);
+}
+
+let installed: Promise<void> | undefined;
+
+/** Fetch and install the modules of the OpenAI API, once; a failure can be tried again. */
+export function installOpenAI(pyodide: PyodideInterface): Promise<void> {
+  installed ??= (async () => {
+    const wheel = await fetchBytes(runtimeFiles().openai);
+    const folder = pyodide.runPython("import site; site.getsitepackages()[0]") as string;
+    unpackStored(pyodide.FS as FileSystem, folder, wheel);
+    pyodide.runPython("import importlib; importlib.invalidate_caches()");
+  })();
+  installed.catch(() => (installed = undefined));
+  return installed;
 }
 
 async function keptSnapshot(url: string): Promise<Uint8Array | undefined> {

@@ -8,7 +8,7 @@
 
 import { TilewrightError } from "./errors.ts";
 import type { Load, Request, Response } from "./protocol.ts";
-import { keepSnapshot, startPython } from "./runtime.ts";
+import { installOpenAI, keepSnapshot, startPython } from "./runtime.ts";
 import { BlobSource, type ByteSource } from "./sources.ts";
 import { openStored } from "./storage.ts";
 import * as tuningRecords from "./tuning_records.ts";
@@ -54,9 +54,10 @@ async function start(environment: Record<string, string>): Promise<void> {
     const message = JSON.parse(text) as Response;
     postMessage(message);
     if (message.type === "loaded") settle();
-    if (message.type === "done") keepSnapshot().catch(() => undefined); // no room: no snapshot
+    if (message.type === "done" || message.type === "reply") keepSnapshot().catch(() => undefined); // no room: no snapshot
   };
-  receive = module.start(post, openSource, tuningRecords) as (text: string) => void;
+  const install = () => installOpenAI(python);
+  receive = module.start(post, openSource, tuningRecords, install) as (text: string) => void;
   const seconds = (performance.now() - begun) / 1000;
   postMessage({ type: "ready", seconds, version: module.VERSION as string });
   for (const text of early.splice(0)) receive(text);

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 DELTA_WINDOW = 32
-"""Most ``delta`` messages of one request that may be unacknowledged; then decoding waits."""
+"""Most ``delta`` or ``events`` messages of a request that may be unacknowledged: then it waits."""
 DELTA_SECONDS = 0.016
 """Deltas are gathered for about this long before they are sent: one frame of a 60 Hz screen."""
 
@@ -53,6 +53,8 @@ class Load(TypedDict):
     type: Literal["load"]
     id: int
     url: NotRequired[str]
+    reference: NotRequired[str]
+    """How the page names the model; requests to the API may name it so, too."""
     headers: NotRequired[dict[str, str]]
     options: NotRequired[LoadOptions]
     records: NotRequired[str]
@@ -91,6 +93,17 @@ class Generate(TypedDict):
     variables: NotRequired[dict[str, Any]]
 
 
+class Api(TypedDict):
+    """Answer a request to the OpenAI API: ``events`` where it streams, then one ``reply``."""
+
+    type: Literal["api"]
+    id: int
+    method: str
+    path: str
+    body: NotRequired[str]
+    """JSON."""
+
+
 class Embed(TypedDict):
     """Turn texts, or lists of token ids, into vectors: exactly one of the two."""
 
@@ -101,7 +114,7 @@ class Embed(TypedDict):
 
 
 class Ack(TypedDict):
-    """The page has taken one ``delta`` of a request."""
+    """The page has taken one ``delta`` or ``events`` of a request."""
 
     type: Literal["ack"]
     id: int
@@ -272,6 +285,23 @@ class Done(TypedDict):
     usage: UsageReport
 
 
+class Events(TypedDict):
+    """Events of a stream of the API, in OpenAI's shape; acknowledge them with one ``ack``."""
+
+    type: Literal["events"]
+    id: int
+    events: list[dict[str, Any]]
+
+
+class Reply(TypedDict):
+    """The end of an ``api`` request; ``body`` is null after ``events``."""
+
+    type: Literal["reply"]
+    id: int
+    status: int
+    body: Any
+
+
 class Result(TypedDict):
     """The answer to every request that has none of its own; ``value`` depends on the request."""
 
@@ -294,6 +324,7 @@ Request = (
     Load
     | Inspect
     | Generate
+    | Api
     | Embed
     | Ack
     | Abort
@@ -303,4 +334,4 @@ Request = (
     | Tune
     | TuningRecords
 )
-Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Result | Failure
+Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Events | Reply | Result | Failure

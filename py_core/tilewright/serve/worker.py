@@ -16,7 +16,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from .. import __version__, settings
@@ -24,20 +25,18 @@ from ..engine.sampling import SamplingParams
 from ..errors import (
     BusyError,
     CancelledError,
-    DeviceLostError,
     InvalidRequestError,
     TilewrightError,
 )
 from ..formats.source import ByteSource
 from ..tuning.store import Storage
 from ..webgpu.memory import Progress
-from . import protocol, tuning_requests
+from . import api_requests, protocol, tuning_requests
 from .chat import ChatModel, Delta, Embedded, LoadOptions, Usage
+from .steady import SteadyModel
 
 Message = dict[str, Any]
 OpenSource = Callable[[int], Awaitable[ByteSource]]
-_RECOVERIES = 2
-"""How often one generation may replace a lost device."""
 
 
 class Model(Protocol):
@@ -102,6 +101,7 @@ class WorkerLoop:
         load: LoadModel = ChatModel.load,
         describe: Describe = describe,
         storage: Storage | None = None,
+        install: api_requests.Install = api_requests.nothing,
     ) -> None:
         self._post = post
         self._open_source = open_source
@@ -114,6 +114,8 @@ class WorkerLoop:
         self._preparing: asyncio.Task[None] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._windows: dict[int, asyncio.Semaphore] = {}
+        steady = SteadyModel(self._loaded, partial(self._recover, 0))
+        self._api = api_requests.ApiRequests(steady, self._send, install)
 
     def receive(self, text: str) -> None:
         """Take one request (JSON); its answers follow through ``post``."""
@@ -150,6 +152,9 @@ class WorkerLoop:
             await self._inspect(message, number)
         elif kind == "generate":
             await self._generate(message, number)
+        elif kind == "api":
+            self._loaded()
+            await self._api.answer(message, self._windows)
         elif kind == "embed":
             found = await self._loaded().embed(_inputs(message))
             self._send(type="result", id=number, value=asdict(found))
@@ -213,6 +218,7 @@ class WorkerLoop:
         except BaseException:
             self._reload = None
             raise
+        self._api.loaded(message)
         self._send(type="loaded", id=number, model=self._describe(self._model))
         self._preparing = asyncio.ensure_future(self._prepare(self._model))
 
@@ -268,36 +274,17 @@ class WorkerLoop:
         ids = prompt if "ids" in message else model.prompt_ids(prompt, **options)
         outbox = _Outbox(self, number)
         self._windows[number] = outbox.window
+        steady = SteadyModel(self._loaded, partial(self._recover, number))
+        stop = list(message.get("stop", []))
+        generation = steady.complete(list(ids), sampling, stop=stop)
         try:
-            await self._stream(list(ids), sampling, list(message.get("stop", [])), outbox)
+            async for delta in generation:
+                await outbox.put(delta)
+                if delta.finish_reason is not None:
+                    outbox.finish(delta)
         finally:
             del self._windows[number]
-
-    async def _stream(
-        self, ids: list[int], sampling: SamplingParams, stop: list[str], outbox: _Outbox
-    ) -> None:
-        """Run a completion; a lost device is replaced, and the completion goes on where it was."""
-        for attempt in range(_RECOVERIES + 1):
-            made = list(outbox.made)
-            left = sampling.max_tokens and sampling.max_tokens - len(made)
-            model = self._loaded()
-            generation = model.complete(
-                [*ids, *made], replace(sampling, max_tokens=left), stop=stop
-            )
-            try:
-                async for delta in generation:
-                    await outbox.put(delta)
-                    if delta.finish_reason is not None:
-                        outbox.finish(delta, len(ids), len(made))
-                return
-            except DeviceLostError:
-                if attempt == _RECOVERIES:
-                    raise
-                await self._recover(outbox.number)
-            finally:
-                closing = getattr(generation, "aclose", None)
-                if closing is not None:
-                    await closing()
+            await generation.aclose()
 
     async def _recover(self, number: int) -> None:
         """Load the model again on a new device, once for all generations that were running."""
@@ -352,7 +339,6 @@ class _Outbox:
     def __init__(self, loop: WorkerLoop, number: int) -> None:
         self.number = number
         self.window = asyncio.Semaphore(protocol.DELTA_WINDOW)
-        self.made: list[int] = []
         self._loop = loop
         self._text = ""
         self._tokens: list[protocol.TokenReport] = []
@@ -361,7 +347,6 @@ class _Outbox:
     async def put(self, delta: Delta) -> None:
         self._text += delta.text
         for token in delta.tokens:
-            self.made.append(token.id)
             report: protocol.TokenReport = {"id": token.id}
             if token.logprob is not None:
                 report["logprob"] = token.logprob
@@ -375,21 +360,10 @@ class _Outbox:
         self._loop._send(type="delta", id=self.number, text=self._text, tokens=self._tokens)
         self._text, self._tokens = "", []
 
-    def finish(self, delta: Delta, prompt_tokens: int, before: int) -> None:
-        usage = delta.usage or Usage()
-        # Tokens made before a lost device were part of the last prompt: count them as made.
-        counted = replace(
-            usage,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=usage.completion_tokens + before,
-            cached_tokens=min(usage.cached_tokens, prompt_tokens),
-        )
-        self._loop._send(
-            type="done",
-            id=self.number,
-            finish_reason=delta.finish_reason,
-            usage=counted.to_dict(),
-        )
+    def finish(self, delta: Delta) -> None:
+        usage = (delta.usage or Usage()).to_dict()
+        reason = delta.finish_reason
+        self._loop._send(type="done", id=self.number, finish_reason=reason, usage=usage)
 
 
 def _options(fields: Message) -> LoadOptions:
@@ -456,11 +430,13 @@ def start(
     post: Callable[[str], None],
     open_source: Callable[[int], Awaitable[Any]],
     storage: Any = None,
+    install: api_requests.Install = api_requests.nothing,
 ) -> Any:
     """Return the function that takes requests; called by the JavaScript half.
 
     ``open_source`` gives, for the id of a load, an object with a JavaScript ByteSource and the
-    AbortSignal of that load; ``storage`` keeps tuning records (``web/src/tuning_records.ts``).
+    AbortSignal of that load; ``storage`` keeps tuning records (``web/src/tuning_records.ts``);
+    ``install`` fetches the modules of the OpenAI API.
     """
     from ..webgpu import bridge
 
@@ -468,7 +444,7 @@ def start(
         return await bridge.open_source(open_source(number))
 
     kept = None if storage is None else tuning_requests.PageStorage(storage)
-    return WorkerLoop(post, open_bytes, storage=kept).receive
+    return WorkerLoop(post, open_bytes, storage=kept, install=install).receive
 
 
 def restored(environment: str) -> None:

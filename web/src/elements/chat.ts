@@ -8,7 +8,8 @@
  */
 
 import type { Progress } from "../client.ts";
-import type { Usage } from "../requests.ts";
+import type { ChatMessage } from "../openai/messages.ts";
+import type { Usage } from "../openai/types.ts";
 import { adviceFor, isStop } from "../ui/advice.ts";
 import { append, h, icon, iconButton } from "../ui/dom.ts";
 import * as format from "../ui/format.ts";
@@ -176,18 +177,21 @@ export class TilewrightChat extends TilewrightElement {
   async #answer(engine: Awaited<ReturnType<TilewrightElement["prepare"]>>, answer: ElementMessage, view: AnswerView, signal: AbortSignal): Promise<void> {
     let finish = "stop";
     let usage: Usage | undefined;
+    let thought = "";
+    const shown = () => (thought ? `<think>${thought}${answer.content && "</think>"}` : "") + answer.content;
     let frame = 0;
     const draw = () => {
       frame = 0;
       const atEnd = this.#isAtEnd();
-      view.update(answer.content);
+      view.update(shown());
       if (atEnd) this.#toEnd();
     };
     view.waiting("Reading");
     try {
       signal.throwIfAborted();
+      const system: ChatMessage[] = this.system ? [{ role: "system", content: this.system }] : [];
       const chunks = engine.chat.completions.create({
-        messages: [...(this.system ? [{ role: "system", content: this.system }] : []), ...this.#messages],
+        messages: [...system, ...this.#messages],
         stream: true,
         stream_options: { include_usage: true },
         ...this.sampling(),
@@ -195,9 +199,10 @@ export class TilewrightChat extends TilewrightElement {
       });
       for await (const chunk of await chunks) {
         const choice = chunk.choices[0];
+        thought += choice?.delta.reasoning_content ?? "";
         answer.content += choice?.delta.content ?? "";
         finish = choice?.finish_reason ?? finish;
-        if (chunk.usage) usage = chunk.usage as Usage;
+        if (chunk.usage) usage = chunk.usage;
         frame ||= requestAnimationFrame(draw);
       }
     } catch (error) {
@@ -206,7 +211,7 @@ export class TilewrightChat extends TilewrightElement {
     } finally {
       cancelAnimationFrame(frame);
       draw();
-      view.end(answer.content, finish);
+      view.end(shown(), finish);
       // A cleared conversation keeps no answer.
       if (answer.content && view.element.isConnected) this.#messages.push(answer);
     }

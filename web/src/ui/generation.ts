@@ -4,7 +4,7 @@
  * The message is changed in place and `onChange` is called; storing and showing are the caller's.
  */
 
-import type { ModelInfo, UsageReport } from "../protocol.ts";
+import type { ModelInfo } from "../protocol.ts";
 import type { ChatMessage } from "../requests.ts";
 import type { Tilewright } from "../client.ts";
 import { codeOf, isStop } from "./advice.ts";
@@ -72,66 +72,27 @@ async function stream(
   signal: AbortSignal,
   onChange: () => void,
 ): Promise<void> {
-  const chunks = info.has_chat_template
-    ? engine.chat.completions.create({
-        ...samplingOf(settings),
-        messages,
-        stream: true,
-        stream_options: { include_usage: true },
-        signal,
-      })
-    : plainChunks(engine, messages, settings, signal);
-  for await (const chunk of chunks) {
-    const choice = chunk.choices[0];
-    if (choice?.delta.content) {
-      answer.content += choice.delta.content;
+  // A model without a chat template continues the text of the conversation itself.
+  const prompt = messages.map(({ content }) => String(content)).join("\n");
+  const asked = info.has_chat_template ? { messages } : { prompt };
+  const sampling = samplingOf(settings);
+  for await (const part of engine.complete({ ...asked, sampling, signal })) {
+    if (part.text) {
+      answer.content += part.text;
       onChange();
     }
-    if (choice?.finish_reason) answer.finish = choice.finish_reason === "length" ? "length" : "stop";
-    if (chunk.usage) {
-      const { prompt_tokens, completion_tokens, prompt_tokens_details, x_timings } = chunk.usage;
+    if (part.finishReason) answer.finish = part.finishReason === "length" ? "length" : "stop";
+    if (part.usage) {
       answer.stats = {
-        promptTokens: prompt_tokens,
-        completionTokens: completion_tokens,
-        cachedTokens: prompt_tokens_details.cached_tokens,
+        promptTokens: part.usage.prompt_tokens,
+        completionTokens: part.usage.completion_tokens,
+        cachedTokens: part.usage.cached_tokens,
         contextLength: info.context_length,
-        tokensPerSecond: x_timings["tokens_per_second"] ?? 0,
-        timeToFirstToken: x_timings["time_to_first_token_s"] ?? 0,
+        tokensPerSecond: part.usage.tokens_per_second,
+        timeToFirstToken: part.usage.time_to_first_token_s,
       };
     }
   }
   answer.finish ??= "stop";
   onChange();
-}
-
-interface Chunk {
-  choices: { delta: { content?: string }; finish_reason: string | null }[];
-  usage?: {
-    prompt_tokens: number;
-    completion_tokens: number;
-    prompt_tokens_details: { cached_tokens: number };
-    x_timings: Record<string, number>;
-  };
-}
-
-/** A model without a chat template continues the text of the conversation itself. */
-async function* plainChunks(
-  engine: Tilewright,
-  messages: ChatMessage[],
-  settings: Settings,
-  signal: AbortSignal,
-): AsyncGenerator<Chunk> {
-  const prompt = messages.map(({ content }) => String(content)).join("\n");
-  const sampling = samplingOf(settings) as Record<string, number>;
-  for await (const part of engine.complete({ prompt, sampling, signal })) {
-    yield {
-      choices: [{ delta: { content: part.text }, finish_reason: part.finishReason }],
-      ...(part.usage ? { usage: plainUsage(part.usage) } : {}),
-    };
-  }
-}
-
-function plainUsage(usage: UsageReport): NonNullable<Chunk["usage"]> {
-  const { prompt_tokens, completion_tokens, cached_tokens, ...x_timings } = usage;
-  return { prompt_tokens, completion_tokens, prompt_tokens_details: { cached_tokens }, x_timings };
 }

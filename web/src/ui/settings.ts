@@ -4,7 +4,7 @@
  * Ranges are data, so that the panel, the check of stored values and the request agree.
  */
 
-import type { ChatRequest } from "../requests.ts";
+import type { Sampling } from "../protocol.ts";
 import { recall, remember } from "./memory.ts";
 
 export interface Settings {
@@ -89,7 +89,7 @@ export function saveSettings(settings: Settings): void {
 }
 
 /** Return the sampling fields of a request. Without a seed of the user, one is drawn. */
-export function samplingOf(settings: Settings): Omit<ChatRequest, "messages" | "stream"> {
+export function samplingOf(settings: Settings): Sampling {
   const { temperature, top_p, top_k, min_p, repetition_penalty, max_tokens } = settings;
   const seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   return { temperature, top_p, top_k, min_p, repetition_penalty, max_tokens, seed };

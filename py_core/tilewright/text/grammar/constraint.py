@@ -74,9 +74,13 @@ class TokenConstraint:
     def __init__(self, compiled: CompiledGrammar, *, max_tokens: int | None, force: bool) -> None:
         self._compiled = compiled
         self._state: State = compiled.automaton.start
-        self._left = max_tokens
+        self._most = self._left = max_tokens
         self._force = force
         self._ended = False
+
+    def again(self) -> TokenConstraint:
+        """Return this constraint as it was before the first token."""
+        return TokenConstraint(self._compiled, max_tokens=self._most, force=self._force)
 
     def forced(self) -> Sequence[int]:
         """Return ids that must come next, counted as accepted."""
