@@ -91,6 +91,18 @@ NATIVE_ONLY = (
 def tilewright(version: str) -> Package:
     """Describe the core: Python files of py_core and the shaders beside them."""
     package = ROOT / "py_core" / "tilewright"
+    native_only = (
+        "serve/http.py",
+        "serve/cli/",
+        "serve/openai/app.py",
+        "serve/openai/routes.py",
+        "serve/hosting.py",
+        "serve/blocking.py",
+        "serve/testing.py",
+        "testing.py",
+        "serve/widget.py",
+        "wasm/native.py",
+    )
     files: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()

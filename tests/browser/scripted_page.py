@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 HERE = Path(__file__).resolve().parent
 SHOTS = HERE.parents[1] / "test-artifacts" / "pages"
@@ -76,6 +76,15 @@ async def chat(browser: Browser, site: Path, plain_host: Callable[[Path], str]) 
         await context.close()
     # Nothing may be refused by the policy; a list of models is not there on a plain host.
     assert [text for text in complaints if "404" not in text] == []
+
+
+async def scripted(context: BrowserContext, plan: dict[str, Any]) -> None:
+    """Let the worker of another origin answer from a plan."""
+    script = f"const PLAN = {json.dumps(plan)};\n{FAKE}"
+    headers = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/javascript"}
+    await context.route(
+        "**/assets/worker-*.js", lambda route: route.fulfill(headers=headers, body=script)
+    )
 
 
 async def shot(page: Page, name: str) -> None:

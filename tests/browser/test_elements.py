@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
-from scripted_page import FAKE, MARKDOWN, shot
+from playwright.async_api import Page, expect
+from scripted_page import MARKDOWN, scripted, shot
 
 from conftest import Watched
 from tilewright.testing import HostedSite
@@ -51,15 +50,6 @@ def embed(site: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
     yield make
     for host in hosts:
         host.close()
-
-
-async def scripted(context: BrowserContext, plan: dict[str, Any]) -> None:
-    """Let a worker answer from a plan."""
-    script = f"const PLAN = {json.dumps(plan)};\n{FAKE}"
-    headers = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/javascript"}
-    await context.route(
-        "**/assets/worker-*.js", lambda route: route.fulfill(headers=headers, body=script)
-    )
 
 
 async def events(page: Page) -> list[dict[str, Any]]:

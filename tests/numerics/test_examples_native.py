@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 from tests.numerics.check_minilm import LIMITS, MODELS, cosine
 
@@ -62,3 +64,22 @@ async def test_minilm_tells_meanings_apart(device: Device) -> None:
     await model.close()
     assert cosine(cat, kitten) > 0.5 > 0.2 > cosine(cat, money)
     assert cosine(kitten, alone) > LIMITS["q8_0"], "a text's vector depends on its neighbours"
+
+
+def test_the_notebook_runs(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a kernel of its own: the engine answers, the widget is a widget."""
+    del device
+    if not BUNDLED.is_file():
+        pytest.skip("the bundled model is not in web/public/models")
+    folder = ROOT / "examples" / "notebook"
+    notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "py_core"))
+    monkeypatch.setenv("TILEWRIGHT_RUNTIME_URL", "https://example.org/tilewright")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    nbclient.NotebookClient(
+        notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
+    printed, shown, messages = (notebook.cells[at]["outputs"] for at in (3, 5, 6))
+    assert len("".join(piece["text"] for piece in printed).split()) >= 10
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]["data"]
+    assert messages[0]["data"]["text/plain"] == "[]"
