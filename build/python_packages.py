@@ -55,7 +55,7 @@ def installed(name: str, depends: list[str], skip: tuple[str, ...] = ()) -> Pack
     return Package(name, distribution.version, [name], depends, files, False, licences)
 
 
-LATER = ("serve/openai/", "text/grammar/")
+LATER = ("serve/openai/", "text/grammar/", "serve/local.py")
 """What the OpenAI API needs: fetched when a page first uses it, not at the start."""
 
 
@@ -65,7 +65,7 @@ def openai_api(version: str) -> Package:
     files = {
         f"tilewright/{path.relative_to(package).as_posix()}": path
         for folder in LATER
-        for path in sorted((package / folder).rglob("*.py"))
+        for path in sorted((package / folder).rglob("*.py")) or [package / folder]
         if not path.relative_to(package).as_posix().startswith(NATIVE_ONLY)
     }
     licences = {"LICENSE": ROOT / "LICENSE"}
@@ -83,7 +83,7 @@ NATIVE_ONLY = (
     "serve/blocking.py",
     "serve/testing.py",
     "testing.py",
-    "serve/widget/",
+    "serve/widget.py",
     "wasm/native.py",
 )
 
@@ -91,18 +91,6 @@ NATIVE_ONLY = (
 def tilewright(version: str) -> Package:
     """Describe the core: Python files of py_core and the shaders beside them."""
     package = ROOT / "py_core" / "tilewright"
-    native_only = (
-        "serve/http.py",
-        "serve/cli/",
-        "serve/openai/app.py",
-        "serve/openai/routes.py",
-        "serve/hosting.py",
-        "serve/blocking.py",
-        "serve/testing.py",
-        "testing.py",
-        "serve/widget.py",
-        "wasm/native.py",
-    )
     files: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()

@@ -84,7 +84,7 @@ class Engine:
         backend: Literal["webgpu", "wasm"] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Engine:
-        """Load a model file: a path; in a browser, an address or ``hf:org/repo/file.gguf``.
+        """Load a model file: a path, ``hf:org/repo/file.gguf``, or in a browser an address.
 
         Args:
             model: what to load.
@@ -100,8 +100,13 @@ class Engine:
             context_length=context_length, max_sequences=max_sequences, backend=backend
         )
         source = model
-        if sys.platform == "emscripten" and isinstance(model, str) and not os.path.exists(model):
-            source = await _fetched(model)
+        if isinstance(model, str) and not os.path.exists(model):
+            if sys.platform == "emscripten":
+                source = await _fetched(model)
+            elif model.startswith("hf:"):
+                from .hub.pull import on_this_machine
+
+                source = await on_this_machine(model, on_progress)
         return cls(await ChatModel.load(source, options=options, on_progress=on_progress))
 
     @property

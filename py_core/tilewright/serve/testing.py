@@ -40,6 +40,9 @@ DETERMINISTIC = """(() => {
   const fix = (fields) => ({ ...fields, temperature: 0, seed: 1 });
   Worker.prototype.postMessage = function (message, ...rest) {
     if (message?.type === "generate") message = { ...message, sampling: fix(message.sampling) };
+    if (message?.type === "api" && message.path.endsWith("completions")) {
+      message = { ...message, body: JSON.stringify(fix(JSON.parse(message.body))) };
+    }
     return post.call(this, message, ...rest);
   };
 })();"""
