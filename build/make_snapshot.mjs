@@ -1,10 +1,10 @@
 // Makes the memory snapshot of a started Python with the engine imported:
-// node make_snapshot.mjs PYODIDE_FOLDER STDLIB.zip OUT MODULE,MODULE... WHEEL...
+// node make_snapshot.mjs PYODIDE_FOLDER STDLIB.zip OUT WHEEL...
 // The snapshot holds memory, not files: whoever loads it needs the same library and wheels.
 import { readFile, writeFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 
-const [folder, library, out, modules, ...wheels] = process.argv.slice(2);
+const [folder, library, out, ...wheels] = process.argv.slice(2);
 const { loadPyodide } = await import(pathToFileURL(folder + "/pyodide.mjs"));
 const { unpackStored } = await import(new URL("../.build/unpack.mjs", import.meta.url));
 
@@ -19,8 +19,14 @@ const pyodide = await loadPyodide({
 // Not in fsInit: Pyodide would look through the packages, and keep a JavaScript object of it.
 const folderOfPackages = pyodide.runPython("import site; site.getsitepackages()[0]");
 for (const wheel of contents) unpackStored(pyodide.FS, folderOfPackages, wheel);
-pyodide.runPython("import gc, importlib\nimportlib.invalidate_caches()");
-for (const name of modules.split(",")) pyodide.runPython(`importlib.import_module("${name}")`);
-pyodide.runPython("del importlib\ngc.collect()\ndel gc");
+pyodide.runPython(`
+import gc, importlib
+importlib.invalidate_caches()
+from tilewright.serve import snapshot, worker
+snapshot.rehearse()
+del importlib, snapshot, worker
+gc.collect()
+del gc
+`);
 await writeFile(out, pyodide.makeMemorySnapshot());
 process.exit(0);

@@ -99,15 +99,6 @@ def write_python() -> dict[str, Any]:
     }
 
 
-# What the snapshot has imported. It may hold no JavaScript object, so nothing that imports ``js``.
-SNAPSHOT_IMPORTS = (
-    "tilewright.serve.worker",
-    "wgpu",
-    "tilewright.webgpu.bridge.objects",
-    "tilewright.webgpu.bridge.generate",
-)
-
-
 def write_snapshot(runtime: dict[str, Any]) -> str:
     """Make and write the memory snapshot; return its path, or nothing where it cannot be made.
 
@@ -125,7 +116,7 @@ def write_snapshot(runtime: dict[str, Any]) -> str:
     pyodide = str(python_packages.PYODIDE)
     scripts = (unpack.read_bytes(), Path(script).read_bytes())
     # The names of files have their contents' hashes.
-    words = [runtime["pyodide"], Path(library).name, *runtime["wheels"], *SNAPSHOT_IMPORTS]
+    words = [runtime["pyodide"], Path(library).name, *runtime["wheels"]]
     target = ROOT / ".build" / f"snapshot-{digest(*scripts, *(w.encode() for w in words))}.bin"
     if target.is_file():
         content = target.read_bytes()
@@ -134,7 +125,7 @@ def write_snapshot(runtime: dict[str, Any]) -> str:
         return ""  # starts are slower without, and this build is not
     for old in target.parent.glob("snapshot*.bin"):
         old.unlink()
-    command = ["node", script, pyodide, library, str(target), ",".join(SNAPSHOT_IMPORTS), *files]
+    command = ["node", script, pyodide, library, str(target), *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not target.is_file():
         lines = [line for line in done.stderr.splitlines() if "Error" in line and len(line) < 200]

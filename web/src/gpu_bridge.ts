@@ -319,6 +319,26 @@ export async function createPipeline(
   }
 }
 
+let expected: { options: string; adapter: Promise<GPUAdapter | null> } | undefined;
+
+/** Ask for the adapter that Python will ask for, while Python itself is still loading. */
+export function expectAdapter(options: GPURequestAdapterOptions = USUAL): void {
+  const { gpu } = navigator;
+  if (!gpu) return;
+  expected = { options: JSON.stringify(options), adapter: gpu.requestAdapter(options) };
+  expected.adapter.catch(() => undefined); // told to whoever takes it
+}
+
+const USUAL: GPURequestAdapterOptions = { featureLevel: "core", powerPreference: "high-performance", forceFallbackAdapter: false };
+
+/** Return an adapter: the expected one, once, where it was asked for with the same options. */
+export function requestAdapter(options: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
+  const early = expected;
+  expected = undefined;
+  if (early?.options === JSON.stringify(options)) return early.adapter;
+  return navigator.gpu.requestAdapter(options);
+}
+
 /** The errors that no scope caught, oldest first, at most 16; they are also logged. */
 export function watchErrors(device: GPUDevice): GPUError[] {
   const errors: GPUError[] = [];

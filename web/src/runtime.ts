@@ -45,11 +45,14 @@ export async function startPython(
   environment: Record<string, string> = {},
 ): Promise<PyodideInterface> {
   const files = runtimeFiles();
+  bridge.expectAdapter();
+  const parts = fetchParts(files);
   const snapshot = await keptSnapshot(files.snapshot);
+  performance.mark("tilewright: snapshot read");
   if (snapshot) {
     try {
-      const pyodide = await load(files, {}, snapshot);
-      const restored = pyodide.pyimport("tilewright.serve.worker").restored;
+      const pyodide = await load(files, parts, {}, snapshot);
+      const restored = pyodide.pyimport("tilewright.serve.snapshot").restored;
       restored(JSON.stringify(environment));
       return pyodide;
     } catch (error) {
@@ -57,7 +60,59 @@ export async function startPython(
       await caches.delete(SNAPSHOTS);
     }
   }
-  return load(files, environment);
+  return load(files, parts, environment);
+}
+
+/** What a start needs, on its way all at once. */
+interface Parts {
+  loader: Promise<typeof import("pyodide")>;
+  script: Promise<unknown>;
+  machine: Promise<WebAssembly.Module>;
+  library: Promise<Uint8Array<ArrayBuffer>>;
+  lock: Promise<Uint8Array<ArrayBuffer>>;
+  wheels: Promise<Uint8Array<ArrayBuffer>>[];
+}
+
+function fetchParts({ pyodide, library, lock, wheels }: RuntimeFiles): Parts {
+  const parts: Parts = {
+    machine: WebAssembly.compileStreaming(fetch(`${pyodide}${MACHINE}`)),
+    script: import(`${pyodide}pyodide.asm.mjs`),
+    loader: import(`${pyodide}pyodide.mjs`) as Parts["loader"],
+    library: fetchBytes(library),
+    lock: fetchBytes(lock),
+    wheels: wheels.map(fetchBytes),
+  };
+  // What fails is told where it is awaited.
+  for (const part of Object.values(parts).flat()) (part as Promise<unknown>).catch(() => undefined);
+  return parts;
+}
+
+const MACHINE = "pyodide.asm.wasm";
+
+/**
+ * Let Pyodide's loader find what was already fetched and compiled, instead of doing so one after
+ * the other: while it runs, its fetches and its `instantiateStreaming` are answered from `parts`.
+ */
+function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts): () => void {
+  const { fetch } = globalThis;
+  const { instantiateStreaming } = WebAssembly;
+  const kept = new Map<string, Promise<Uint8Array<ArrayBuffer> | null>>([
+    [library, parts.library],
+    [lock, parts.lock],
+    [`${pyodide}${MACHINE}`, Promise.resolve(null)],
+  ]);
+  globalThis.fetch = async (input, init) => {
+    const bytes = input instanceof Request ? undefined : kept.get(String(input));
+    return bytes ? new Response(await bytes) : fetch(input, init);
+  };
+  WebAssembly.instantiateStreaming = async (_, imports) => {
+    const module = await parts.machine;
+    return { module, instance: await WebAssembly.instantiate(module, imports) };
+  };
+  return () => {
+    globalThis.fetch = fetch;
+    WebAssembly.instantiateStreaming = instantiateStreaming;
+  };
 }
 
 const SNAPSHOTS = "tilewright-snapshots";
@@ -103,27 +158,33 @@ async function keptSnapshot(url: string): Promise<Uint8Array | undefined> {
 
 async function load(
   files: RuntimeFiles,
+  parts: Parts,
   environment: Record<string, string>,
   snapshot?: Uint8Array,
 ): Promise<PyodideInterface> {
-  const wheels = files.wheels.map(fetchBytes);
-  const { loadPyodide } = (await import(files.pyodide + "pyodide.mjs")) as typeof import("pyodide");
-  const pyodide = await loadPyodide({
-    indexURL: files.pyodide,
-    lockFileURL: files.lock,
-    stdLibURL: files.library,
-    env: environment,
-    ...(snapshot ? { _loadSnapshot: snapshot } : {}),
-    fsInit: async (fs: FileSystem, { sitePackages }: { sitePackages: string }) => {
-      for (const wheel of wheels) unpackStored(fs, sitePackages, await wheel);
-    },
-  } as never);
-  pyodide.registerJsModule("tilewright_gpu_bridge", bridge);
-  pyodide.registerJsModule("tilewright_wasm_bridge", wasmBridge);
-  return pyodide;
+  const { loadPyodide } = await parts.loader;
+  const giveBack = lend(files, parts);
+  try {
+    const pyodide = await loadPyodide({
+      indexURL: files.pyodide,
+      lockFileURL: files.lock,
+      stdLibURL: files.library,
+      env: environment,
+      ...(snapshot ? { _loadSnapshot: snapshot } : {}),
+      fsInit: async (fs: FileSystem, { sitePackages }: { sitePackages: string }) => {
+        for (const wheel of parts.wheels) unpackStored(fs, sitePackages, await wheel);
+      },
+    } as never);
+    performance.mark("tilewright: Python runs");
+    pyodide.registerJsModule("tilewright_gpu_bridge", bridge);
+    pyodide.registerJsModule("tilewright_wasm_bridge", wasmBridge);
+    return pyodide;
+  } finally {
+    giveBack();
+  }
 }
 
-async function fetchBytes(url: string): Promise<Uint8Array> {
+async function fetchBytes(url: string): Promise<Uint8Array<ArrayBuffer>> {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url} answered ${response.status}: the runtime folder is incomplete`);
   return new Uint8Array(await response.arrayBuffer());

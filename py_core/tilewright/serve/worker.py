@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
-import os
-import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,7 +17,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
-from .. import __version__, settings
+from .. import __version__
 from ..engine.sampling import SamplingParams
 from ..errors import (
     BusyError,
@@ -445,16 +442,6 @@ def start(
 
     kept = None if storage is None else tuning_requests.PageStorage(storage)
     return WorkerLoop(post, open_bytes, storage=kept, install=install).receive
-
-
-def restored(environment: str) -> None:
-    """Make up for what a memory snapshot keeps from the day it was made; called once after it.
-
-    The random state (which would repeat on each visit), and the switches read at import.
-    """
-    os.environ.update(json.loads(environment))
-    importlib.reload(settings)
-    random.seed()
 
 
 VERSION = __version__

@@ -75,6 +75,13 @@ def _shader(path: str) -> str:
     raise KernelError(f"The shader file {path!r} is missing from this installation.", file=path)
 
 
+def read_all() -> None:
+    """Read every shader file into memory, for ``serve/snapshot.py``."""
+    with resources.as_file(resources.files("tilewright").joinpath("shaders")) as root:
+        for file in sorted(root.rglob("*.wgsl")):
+            _shader(file.relative_to(root).as_posix())
+
+
 def _constant(name: str, value: Constant) -> str:
     if isinstance(value, Alias):
         return f"alias {name} = {value.type};"

@@ -19,7 +19,8 @@ from tilewright.errors import DeviceLostError, SourceError
 from tilewright.formats.source import MemorySource
 from tilewright.serve import protocol
 from tilewright.serve.chat import Delta, Usage
-from tilewright.serve.worker import WorkerLoop, restored
+from tilewright.serve.snapshot import restored
+from tilewright.serve.worker import WorkerLoop
 from tilewright.webgpu.device import Device
 from tilewright.webgpu.kernels.kernel import Capabilities
 from tilewright.webgpu.memory import Progress

@@ -63,18 +63,17 @@ class GPU:
         """Resolve to an adapter, or to None where the browser offers none."""
         from js import navigator
 
-        from .objects import Edge
+        from .objects import Edge, half
         from .promise import BridgePromise
 
-        gpu = getattr(navigator, "gpu", None)
-        if gpu is None:
+        if getattr(navigator, "gpu", None) is None:
             raise RuntimeError("This browser has no WebGPU (navigator.gpu is missing).")
         options = {
             "feature_level": feature_level,
             "power_preference": power_preference,
             "force_fallback_adapter": force_fallback_adapter,
         }
-        promise = gpu.requestAdapter(Edge()._descriptor(options))
+        promise = half().requestAdapter(Edge()._descriptor(options))
         return BridgePromise("request_adapter", wrap_adapter, js_promise=promise)
 
     def request_adapter_sync(self, **options: Any) -> Any:
