@@ -183,12 +183,15 @@ class ModelRunner:
         """Record what a first answer needs, so that it does not wait for the shader compiler."""
         if self.encoder:
             return
-        for tokens in PREFILL_BUCKETS[:2]:
-            rows = {Rows.TOKENS: min(tokens, self.prefill_chunk), Rows.OUTPUTS: 1}
-            rows[Rows.SEQUENCES] = 1
-            await self._plan("prefill", rows, self._graph("prefill"), "logits")
+        # In the order of need: a chat's first prompt has more than eight tokens.
+        await self._prepare_prefill(PREFILL_BUCKETS[1])
         graph = self._graph("decode")
         await self._plan("decode", dict.fromkeys(Rows, 1), graph, "logits")
+        await self._prepare_prefill(PREFILL_BUCKETS[0])
+
+    async def _prepare_prefill(self, tokens: int) -> None:
+        rows = {Rows.TOKENS: min(tokens, self.prefill_chunk), Rows.OUTPUTS: 1, Rows.SEQUENCES: 1}
+        await self._plan("prefill", rows, self._graph("prefill"), "logits")
 
     def use(self, choose: Choose) -> None:
         """Take other Tunings from the next step on: recorded plans are dropped.

@@ -44,8 +44,9 @@ export class MarkdownView {
   /** The text of the settled blocks, and how many elements they have. */
   #settled = "";
   #elements = 0;
-  /** The source of the elements after the settled ones. */
+  /** The source of the elements after the settled ones, and the last of them as a token. */
   #shown: string[] = [];
+  #last: Token | undefined;
 
   update(text: string): void {
     const clean = text.replaceAll("\r\n", "\n");
@@ -58,6 +59,8 @@ export class MarkdownView {
     const wanted = tokens.filter(({ type }) => type !== "space");
     let same = 0;
     while (same < wanted.length && this.#shown[same] === wanted[same]!.raw) same++;
+    const growing = this.element.childNodes[this.#elements + same];
+    if (same === this.#shown.length - 1 && growing && grow(growing, this.#last, wanted[same])) same++;
     while (this.element.childNodes.length > this.#elements + same) this.element.lastChild!.remove();
     for (const token of wanted.slice(same)) {
       const node = block(token as MarkedToken, 0);
@@ -65,6 +68,7 @@ export class MarkdownView {
       this.element.append(node instanceof Element ? node : h("p", {}, node));
     }
     this.#shown = wanted.map(({ raw }) => raw);
+    this.#last = wanted.at(-1);
     this.#settle(clean, tokens, wanted.length - UNSETTLED);
   }
 
@@ -81,6 +85,43 @@ export class MarkdownView {
     this.#elements += count;
     this.#shown.splice(0, count);
   }
+}
+
+/**
+ * Let the element of a block that grew show its new token, building only what was added: the text of
+ * code, the items of a list, the rows of a table. Returns false where the whole must be built again.
+ */
+export function grow(node: Node, before: Token | undefined, now: Token | undefined): boolean {
+  if (!before || !now || before.type !== now.type || !(node instanceof Element)) return false;
+  if (now.type === "code") {
+    const [old, fresh] = [before as Tokens.Code, now as Tokens.Code];
+    const code = node.querySelector("pre code")?.firstChild;
+    if (old.lang !== fresh.lang || !(code instanceof Text) || !fresh.text.startsWith(old.text)) return false;
+    code.appendData(fresh.text.slice(old.text.length));
+    return true;
+  }
+  if (now.type === "list") {
+    const [old, fresh] = [before as Tokens.List, now as Tokens.List];
+    if (old.ordered !== fresh.ordered || old.start !== fresh.start || old.loose !== fresh.loose) return false;
+    const same = old.items.findIndex(({ raw }, index) => raw !== fresh.items[index]?.raw);
+    const kept = same < 0 ? old.items.length : same;
+    while (node.children.length > kept) node.lastElementChild!.remove();
+    node.append(...fresh.items.slice(kept).map((item) => listItem(item, 0)));
+    return true;
+  }
+  if (now.type === "table") {
+    const [old, fresh] = [before as Tokens.Table, now as Tokens.Table];
+    const body = node.querySelector("tbody");
+    const head = (table: Tokens.Table) => JSON.stringify([table.align, table.header.map(({ text }) => text)]);
+    if (!body || head(old) !== head(fresh)) return false;
+    const text = (row: Tokens.TableCell[] | undefined) => row?.map((cell) => cell.text).join("\0");
+    const same = old.rows.findIndex((row, index) => text(row) !== text(fresh.rows[index]));
+    const kept = same < 0 ? old.rows.length : same;
+    while (body.children.length > kept) body.lastElementChild!.remove();
+    body.append(...fresh.rows.slice(kept).map((row) => tableRow(row, "td", 0)));
+    return true;
+  }
+  return false;
 }
 
 function many(tokens: Token[] | undefined, depth: number): Node[] {
@@ -166,30 +207,37 @@ function link(href: string, title: string | null | undefined, children: Node[]):
 }
 
 function list(token: Tokens.List, depth: number): Node {
-  const items = token.items.map((item) => {
-    const box = item.task
-      ? h("input", { type: "checkbox", disabled: true, checked: item.checked ?? false, "aria-label": "Task" })
-      : null;
-    const inner = item.tokens.filter((part) => (part.type as string) !== "checkbox");
-    return h("li", { class: item.task ? "task" : null }, box, ...many(inner, depth));
-  });
+  const items = token.items.map((item) => listItem(item, depth));
   if (!token.ordered) return h("ul", {}, ...items);
   return h("ol", { start: typeof token.start === "number" ? token.start : null }, ...items);
 }
 
+function listItem(item: Tokens.ListItem, depth: number): Element {
+  const box = item.task
+    ? h("input", { type: "checkbox", disabled: true, checked: item.checked ?? false, "aria-label": "Task" })
+    : null;
+  const inner = item.tokens.filter((part) => (part.type as string) !== "checkbox");
+  return h("li", { class: item.task ? "task" : null }, box, ...many(inner, depth));
+}
+
 function table(token: Tokens.Table, depth: number): Node {
-  const cell = (tag: "th" | "td") => (part: Tokens.TableCell) =>
-    h(tag, { class: part.align ? `align-${part.align}` : null }, ...many(part.tokens, depth));
   return h(
     "div",
     { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Table" },
     h(
       "table",
       {},
-      h("thead", {}, h("tr", {}, ...token.header.map(cell("th")))),
-      h("tbody", {}, ...token.rows.map((row) => h("tr", {}, ...row.map(cell("td"))))),
+      h("thead", {}, tableRow(token.header, "th", depth)),
+      h("tbody", {}, ...token.rows.map((row) => tableRow(row, "td", depth))),
     ),
   );
+}
+
+function tableRow(cells: Tokens.TableCell[], tag: "th" | "td", depth: number): Element {
+  const made = cells.map((cell) =>
+    h(tag, { class: cell.align ? `align-${cell.align}` : null }, ...many(cell.tokens, depth)),
+  );
+  return h("tr", {}, ...made);
 }
 
 function codeBlock(token: Tokens.Code): Node {

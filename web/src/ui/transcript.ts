@@ -8,6 +8,8 @@ import { type MessageActions, MessageView } from "./message_view.ts";
 
 /** How near to the end counts as being there, in pixels. */
 const NEAR = 48;
+/** How long a frame may build messages of a conversation that was opened. */
+const BUILD_MS = 6;
 
 export interface Shown {
   running: (message: Message) => boolean;
@@ -24,6 +26,9 @@ export class Transcript {
   readonly #actions: MessageActions;
   #follow = true;
   #conversation = "";
+  /** Messages whose text is not built yet, oldest first. */
+  #unbuilt: Message[] = [];
+  #building = 0;
 
   constructor(actions: MessageActions) {
     this.#actions = actions;
@@ -38,6 +43,7 @@ export class Transcript {
     if (changed) {
       this.#views.clear();
       this.#list.replaceChildren();
+      this.#unbuilt = [];
       this.#conversation = conversation.id;
       this.#follow = true;
     }
@@ -52,11 +58,23 @@ export class Transcript {
       const view = new MessageView(message, this.#actions);
       this.#views.set(message.id, view);
       this.#list.append(view.element);
-      this.refresh(message, shown);
+      this.#unbuilt.push(message);
     }
+    this.#build(shown);
     this.#empty.hidden = conversation.messages.length > 0;
     if (this.#empty.hidden && changed) this.toEnd();
     this.#look();
+  }
+
+  /** Build texts from the end on, where the reader is, for a few milliseconds of each frame. */
+  #build(shown: Shown): void {
+    cancelAnimationFrame(this.#building);
+    const begun = performance.now();
+    while (this.#unbuilt.length > 0 && performance.now() - begun < BUILD_MS) {
+      const message = this.#unbuilt.pop()!;
+      if (this.#views.has(message.id)) this.refresh(message, shown);
+    }
+    if (this.#unbuilt.length > 0) this.#building = requestAnimationFrame(() => this.#build(shown));
   }
 
   /** Show a message as it is now. */
