@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tilewright import settings
+
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE = ROOT.parent / "shared" / "oracle"
 
+# Where nobody says otherwise, tests mean the GPU path, also on a software adapter.
+os.environ.setdefault("TILEWRIGHT_BACKEND", "webgpu")
+
 _compared: dict[str, set[str]] = defaultdict(set)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _backend() -> Iterator[None]:
+    """The same for this process: a plugin may have read the settings before this file."""
+    with settings.scope(backend=os.environ["TILEWRIGHT_BACKEND"]):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ async def test_everything_has_a_role_and_a_name(chat: OpenPage) -> None:
 
 
 async def test_without_webgpu_the_page_says_what_to_do(chat: OpenPage) -> None:
-    page = await chat(ready=False, without_webgpu=True)
+    page = await chat(path="index.html?backend=webgpu", ready=False, without_webgpu=True)
     await expect(page.get_by_role("heading", level=1)).to_have_text("This browser has no WebGPU")
     await expect(page.get_by_role("main")).to_contain_text("Firefox")
     await expect(page.get_by_role("main")).to_contain_text("no_webgpu")

@@ -16,7 +16,8 @@ GREEDY = """async ([url, ids]) => {
   const { Tilewright } = await import("./tilewright.js");
   const progress = [];
   const engine = await Tilewright.load(url, {
-    context_length: 256, kv: "f32", onProgress: (report) => progress.push(report.phase),
+    context_length: 256, kv: "f32", backend: "webgpu",
+    onProgress: (report) => progress.push(report.phase),
   });
   const made = [];
   let last;
@@ -31,7 +32,7 @@ GREEDY = """async ([url, ids]) => {
 
 EMBED = """async ([url, ids]) => {
   const { Tilewright } = await import("./tilewright.js");
-  const engine = await Tilewright.load(url);
+  const engine = await Tilewright.load(url, { backend: "webgpu" });
   const [made] = await engine.embed({ ids: [ids] });
   await engine.unload();
   return { made };
@@ -99,7 +100,9 @@ async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str
             signal: AbortSignal.timeout(300),
           }));
           const bytes = await (await fetch(base + "llama.Q4_0.gguf")).blob();
-          const engine = await Tilewright.load(bytes, { context_length: 128 });
+          const engine = await Tilewright.load(bytes, {
+            context_length: 128, backend: "webgpu",
+          });
           const create = (request) => engine.chat.completions.create(request);
           await told("no template", create({ messages: [{ role: "user", content: "a" }] }));
           await told("too long", engine.complete({ ids: Array(200).fill(5) }).next());
@@ -156,7 +159,9 @@ async def test_a_generation_survives_a_crash_of_the_gpu_process(
             watched,
             """async (url) => {
               const { Tilewright } = await import("./tilewright.js");
-              const engine = await Tilewright.load(url, { context_length: 256, kv: "f32" });
+              const engine = await Tilewright.load(url, {
+                context_length: 256, kv: "f32", backend: "webgpu",
+              });
               const run = async (waits) => {
                 const made = [];
                 const sampling = { temperature: 0, max_tokens: 150, ignore_eos: true };
@@ -199,7 +204,7 @@ async def test_a_second_visit_starts_from_what_the_first_one_kept(
     url = f"{server}/models/llama.TQ2_0.gguf"
     script = """async (url) => {
       const { Tilewright } = await import("./tilewright.js");
-      const engine = await Tilewright.load(url, { context_length: 64 });
+      const engine = await Tilewright.load(url, { context_length: 64, backend: "webgpu" });
       let text = "";
       const sampling = { max_tokens: 4, temperature: 0, ignore_eos: true };
       for await (const part of engine.complete({ ids: [3, 4], sampling })) text += part.text;

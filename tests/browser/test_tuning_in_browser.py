@@ -11,7 +11,7 @@ from conftest import Watched
 MODEL = "llama.Q4_0.gguf"
 PAGE = """
 const { Tilewright } = await import("./tilewright.js");
-const options = { context_length: 128, kv: "f32", max_sequences: 1 };
+const options = { context_length: 128, kv: "f32", max_sequences: 1, backend: "webgpu" };
 const greedy = async (engine, count = 24) => {
   const made = [];
   const sampling = { temperature: 0, max_tokens: count, ignore_eos: true };

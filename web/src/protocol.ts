@@ -167,6 +167,7 @@ export interface ModelInfo {
   stored?: boolean;
   formats?: string[];
   device: string;
+  backend?: string;
 }
 
 /** What a model needs of the device, in bytes. */

@@ -8,6 +8,7 @@
 
 import type { ByteSource } from "./sources.ts";
 import type { Begin } from "./wasm_worker.ts";
+import { openWorker } from "./worker_address.ts";
 
 /** Where the build put the script of a thread, relative to the folder of this script. */
 declare const WASM_WORKER: string;
@@ -71,8 +72,7 @@ export class LinearMemory {
   start(owner: PyBufferOwner, workers: number): void {
     const module = withBytes(owner, (bytes) => new WebAssembly.Module(bytes));
     for (let number = 1; number <= workers; number++) {
-      const name = `tilewright thread ${number}`;
-      const worker = new Worker(new URL(WASM_WORKER, import.meta.url), { type: "module", name });
+      const worker = openWorker(new URL(WASM_WORKER, import.meta.url));
       worker.onerror = (event) => console.warn(`A thread of the CPU path stopped: ${event.message}`);
       worker.postMessage({ module, memory: this.#memory, number } satisfies Begin);
       this.#workers.push(worker);

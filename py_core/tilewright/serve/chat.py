@@ -13,13 +13,21 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
+from ..engine.backend import Backend, choose
 from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
 from ..engine.sampling import Constraint, SamplingParams
 from ..engine.sequence import TokenOutput
 from ..engine.tuning import ModelTuning, default_store
 from ..engine.wasm_runner import WasmRunner
-from ..errors import InvalidRequestError, TemplateError
+from ..errors import (
+    DeviceUnavailableError,
+    InvalidRequestError,
+    OutOfMemoryError,
+    TemplateError,
+    TilewrightError,
+    UnsupportedModelError,
+)
 from ..formats.model_file import ModelFile
 from ..formats.open import open_model
 from ..formats.source import ByteSource
@@ -44,8 +52,8 @@ class LoadOptions:
     """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``; None: f32 where that is small."""
     max_sequences: int = 4
     """Sequences that decode in one batch."""
-    backend: Literal["webgpu", "wasm"] | None = None
-    """Where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says, else ``webgpu``."""
+    backend: Backend | None = None
+    """Where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says, else the faster one here."""
     memory_budget: int | None = None
     """Bytes of device memory; a model that needs more is refused before its weights are read."""
     quantize: Literal["Q8_0", "Q4_0", "Q4_K"] | None = None
@@ -183,10 +191,19 @@ class ChatModel:
         try:
             tokenizer = load_tokenizer(file)
             template = load_template(file, tokenizer)
-            backend = options.backend or (None if device else current().backend) or "webgpu"
-            if backend == "wasm":
-                runner: ModelRunner | WasmRunner = await _load_wasm(file, options, on_progress)
-            elif backend == "webgpu":
+            backend: str | None = options.backend or ("webgpu" if device else current().backend)
+            runner: ModelRunner | WasmRunner
+            if not backend:
+                try:
+                    choice = await choose(storage)
+                    backend, device = choice.backend, choice.device
+                    if backend == "wasm":
+                        runner = await _load_wasm(file, replace(options, kv=None), on_progress)
+                except (UnsupportedModelError, OutOfMemoryError) as refused:
+                    backend, device = "webgpu", await _any_device(refused)
+            elif backend == "wasm":
+                runner = await _load_wasm(file, options, on_progress)
+            if backend == "webgpu":
                 device = device or await Device.open()
                 store = default_store(device, storage)
                 known = await store.load(records)
@@ -201,7 +218,7 @@ class ChatModel:
                     on_progress=on_progress,
                 )
                 kept = ModelTuning(runner, store, known)
-            else:
+            elif backend != "wasm":
                 raise InvalidRequestError(
                     f"There is no backend {backend[:20]!r}: choose webgpu or wasm.", field="backend"
                 )
@@ -209,6 +226,11 @@ class ChatModel:
             file.close()
             raise
         return cls(file, tokenizer, template, runner, kept)
+
+    @property
+    def backend(self) -> Backend:
+        """Where the arithmetic runs."""
+        return "wasm" if isinstance(self.runner, WasmRunner) else "webgpu"
 
     @property
     def name(self) -> str:
@@ -303,6 +325,14 @@ class ChatModel:
         await self.engine.close()
         await self.runner.close()
         self.file.close()
+
+
+async def _any_device(refused: TilewrightError) -> Device:
+    """Open a device for what the CPU path refused, however slow; without one, say why it did."""
+    try:
+        return await Device.open()
+    except DeviceUnavailableError:
+        raise refused from None
 
 
 async def _load_wasm(

@@ -200,6 +200,8 @@ class ModelInfo(TypedDict):
     """Whether the bytes are on this device for the next visit; false where there was no room."""
     formats: NotRequired[list[str]]
     device: str
+    backend: NotRequired[str]
+    """``webgpu`` or ``wasm``."""
 
 
 class FitReport(TypedDict):

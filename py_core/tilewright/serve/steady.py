@@ -33,16 +33,20 @@ class Resumable(Constraint, Protocol):
         ...
 
 
+Recover = Callable[[bool], Awaitable[None]]
+
+
 class SteadyModel:
     """The model that is loaded at the moment.
 
     Args:
         loaded: returns it, or raises where there is none.
-        recover: loads it again on a new device, once for all that wait.
+        recover: loads it again on a new device, once for all that wait; given True, on
+            none at all, where that is allowed.
 
     """
 
-    def __init__(self, loaded: Callable[[], Any], recover: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, loaded: Callable[[], Any], recover: Recover) -> None:
         self._loaded: Callable[[], ChatModel] = loaded
         self._recover = recover
 
@@ -105,7 +109,8 @@ class SteadyModel:
             except DeviceLostError:
                 if attempt == RECOVERIES:
                     raise
-                await self._recover()
+                # Lost for good, it seems: the last try may be the processor.
+                await self._recover(attempt + 1 == RECOVERIES)
             finally:
                 closing = getattr(generation, "aclose", None)
                 if closing is not None:

@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -85,6 +85,7 @@ def describe(model: ChatModel) -> protocol.ModelInfo:
         "stored": all(getattr(source, "stored", False) for source in model.file.sources),
         "formats": [name for name, _ in formats.most_common()],
         "device": model.runner.device_name,
+        "backend": model.backend,
     }
 
 
@@ -106,7 +107,7 @@ class WorkerLoop:
         self._describe = describe
         self._storage = storage
         self._model: Model | None = None
-        self._reload: Callable[[int], Awaitable[Model]] | None = None
+        self._reload: Callable[..., Awaitable[Model]] | None = None
         self._recovery: asyncio.Task[Model] | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -202,10 +203,12 @@ class WorkerLoop:
         options = _options(message.get("options", {}))
         more = tuning_requests.load_options(message, self._storage)
 
-        async def load(asked_by: int) -> Model:
+        async def load(asked_by: int, without_gpu: bool = False) -> Model:
             source = await self._open_source(number)
+            gone = without_gpu and options.backend is None
+            asked = replace(options, backend="wasm") if gone else options
             model: Model = await self._load_model(
-                source, options=options, on_progress=self._reporter(asked_by), **more
+                source, options=asked, on_progress=self._reporter(asked_by), **more
             )
             return model
 
@@ -283,12 +286,12 @@ class WorkerLoop:
             del self._windows[number]
             await generation.aclose()
 
-    async def _recover(self, number: int) -> None:
+    async def _recover(self, number: int, without_gpu: bool) -> None:
         """Load the model again on a new device, once for all generations that were running."""
         if self._recovery is None:
             assert self._reload is not None
             self._model = None
-            self._recovery = asyncio.ensure_future(self._reload(number))
+            self._recovery = asyncio.ensure_future(self._reload(number, without_gpu))
         try:
             self._model = await asyncio.shield(self._recovery)
         finally:

@@ -72,6 +72,7 @@ class Page:
         self.models = list(models)
         self.acknowledge = acknowledge
         self.opened: list[int] = []
+        self.options: list[Any] = []
         self.loop = WorkerLoop(self.take, self.open, self.load, lambda _: {"name": "fake"})  # type: ignore[typeddict-item]
 
     def take(self, text: str) -> None:
@@ -87,6 +88,7 @@ class Page:
     async def load(self, source: MemorySource, *, options: Any, on_progress: Any) -> FakeModel:
         assert await source.read(0, 5) == b"model"
         on_progress(Progress("weights", 5, 5, 0.1))
+        self.options.append(options)
         return self.models.pop(0)
 
     def send(self, **message: Any) -> None:
@@ -228,6 +230,22 @@ async def test_a_device_that_is_lost_again_and_again_fails_clearly() -> None:
     page = await Page(*models).loaded()
     page.send(type="generate", id=2, ids=[0], sampling={"max_tokens": 9})
     assert (await page.last(2, "error", "done"))["code"] == "device_lost"
+
+
+@pytest.mark.parametrize(
+    ("asked", "last"), [({}, "wasm"), ({"backend": "webgpu"}, "webgpu")], ids=["free", "forced"]
+)
+async def test_a_device_lost_for_good_is_left_for_the_processor(
+    asked: dict[str, Any], last: str
+) -> None:
+    """The second replacement is no GPU, unless the page insists."""
+    page = Page(FakeModel(lose_after=2), FakeModel(lose_after=2), FakeModel())
+    page.send(type="load", id=1, options=asked)
+    await page.last(1, "loaded", "error")
+    page.send(type="generate", id=2, ids=[0, 0], sampling={"max_tokens": 9})
+    assert (await page.last(2, "done", "error"))["type"] == "done"
+    assert page.text(2) == "abcdefghi"
+    assert [options.backend for options in page.options][::2] == [asked.get("backend"), last]
 
 
 async def test_unload_stops_everything_and_frees_the_model() -> None:

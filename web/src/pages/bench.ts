@@ -9,6 +9,7 @@ import * as format from "../ui/format.ts";
 import { BUNDLED, parseReference } from "../ui/models.ts";
 import { row, startPage } from "../ui/page_frame.ts";
 import { linePlot } from "../ui/plot.ts";
+import { askedBackend } from "../ui/support.ts";
 
 const run = byId("run", HTMLButtonElement);
 const state = byId("state", HTMLElement);
@@ -73,8 +74,10 @@ async function measure(): Promise<void> {
     const source = typed ? parseReference(typed) : BUNDLED;
     if (source.kind === "file") return;
     const begun = performance.now();
+    const backend = askedBackend();
     engine = await Tilewright.load(source.reference, {
       signal,
+      ...(backend ? { backend } : {}),
       onProgress: ({ done, total }) =>
         progress(total > 0 ? `Loading ${format.bytes(done)} of ${format.bytes(total)}` : "Starting the engine", 0),
     });

@@ -105,7 +105,7 @@ async function test(): Promise<void> {
   }
 }
 
-if (await startPage()) {
+if (await startPage(true)) {
   const answer = await fetch("kernel_cases.json");
   cases = ((await answer.json()) as { cases: Case[] }).cases;
   layOut();

@@ -47,7 +47,7 @@ export async function benchmark(
       bench: "model",
       model: info.name,
       format: (info.formats ?? []).join("+"),
-      backend: "webgpu",
+      backend: info.backend ?? "webgpu",
       where: `browser, ${info.device}, ${navigator.userAgent}`,
       file_bytes: info.bytes,
       load_s: rounded(loadSeconds, 3),

@@ -6,10 +6,10 @@ import { bindThemeButton } from "./theme_switch.ts";
 import { checkSupport } from "./unsupported.ts";
 
 /** Set the page up; false where the engine cannot run (the page then says why). */
-export async function startPage(): Promise<boolean> {
+export async function startPage(needsGpu?: boolean): Promise<boolean> {
   for (const place of document.querySelectorAll(".brand-mark")) place.append(mosaic(3, 3, seedOf("brand 4")));
   bindThemeButton(byId("theme-toggle", HTMLButtonElement));
-  return checkSupport();
+  return checkSupport(needsGpu);
 }
 
 /** Make a row of a table; the first cell names it. */

@@ -7,6 +7,7 @@
 import { type EngineOptions, type Progress, Tilewright } from "../client.ts";
 import type { ModelInfo } from "../protocol.ts";
 import { codeOf, isStop } from "./advice.ts";
+import { askedBackend } from "./support.ts";
 import { Speedometer } from "./format.ts";
 import { type ModelSource, rememberModel } from "./models.ts";
 
@@ -44,7 +45,9 @@ export class ModelSession extends EventTarget {
       await before?.unload().catch(() => undefined);
       if (stop.signal.aborted) return;
       const model = source.kind === "file" ? source.file : source.reference;
-      const engine = await Tilewright.load(model, { ...options, onProgress: show, signal: stop.signal });
+      const backend = askedBackend();
+      const asked = backend ? { ...options, backend } : options;
+      const engine = await Tilewright.load(model, { ...asked, onProgress: show, signal: stop.signal });
       if (this.#stop !== stop) {
         await engine.unload().catch(() => undefined);
         return;

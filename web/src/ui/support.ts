@@ -10,10 +10,21 @@ const SIMD_MODULE = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 ]);
 
-/** Return what this browser lacks, or null. Opens no device. */
-export async function lacking(): Promise<Lack | null> {
+/** The backend that the page's address asks for (`?backend=`); undefined: whichever is faster. */
+export function askedBackend(): "webgpu" | "wasm" | undefined {
+  const asked = new URLSearchParams(location.search).get("backend");
+  return asked === "webgpu" || asked === "wasm" ? asked : undefined;
+}
+
+/**
+ * Return what this browser lacks, or null. Opens no device.
+ *
+ * WebGPU is lacking only where nothing else will do; otherwise the processor computes.
+ */
+export async function lacking(needsGpu = askedBackend() === "webgpu"): Promise<Lack | null> {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_MODULE)) return "webassembly";
   if (!isSecureContext) return "secure_context";
+  if (!needsGpu) return null;
   if (!("gpu" in navigator) || !navigator.gpu) return "webgpu";
   try {
     const adapter = await navigator.gpu.requestAdapter();

@@ -5,8 +5,8 @@ import { mosaic, seedOf } from "./mosaic.ts";
 import { explain, lacking } from "./support.ts";
 
 /** Return true where the engine can run; otherwise show why not, and return false. */
-export async function checkSupport(): Promise<boolean> {
-  const lack = await lacking();
+export async function checkSupport(needsGpu?: boolean): Promise<boolean> {
+  const lack = await lacking(needsGpu);
   if (!lack) return true;
   const { code, title, text, steps } = explain(lack);
   document.title = `${title} · Tilewright`;
