@@ -84,6 +84,7 @@ NATIVE_ONLY = (
     "serve/testing.py",
     "testing.py",
     "serve/widget.py",
+    "wasm/encoder.py",
     "wasm/native.py",
 )
 
