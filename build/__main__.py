@@ -8,6 +8,7 @@
 | ``check`` | the tables of differences from the reference models, natively and in the browser |
 | ``bench`` | runs ``tests/bench/*.py``, which print JSON lines |
 | ``site`` | builds ``dist/``, the folder for any static server |
+| ``npm`` | builds the npm package from it (``.build/npm``) |
 | ``models …`` | builds the bundled models (``build/models``) |
 | ``tilewright …`` | the command line of the engine |
 

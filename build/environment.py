@@ -104,8 +104,11 @@ def set_up_python() -> None:
 def set_up_node() -> None:
     """Install the npm packages of ``web/``."""
     key = hash_of([ROOT / "web" / "package.json", ROOT / "web" / "package-lock.json"])
-    if is_done("node", key) and (ROOT / "web" / "node_modules").is_dir():
+    modules = ROOT / "web" / "node_modules"
+    if is_done("node", key) and modules.is_dir():
         return
+    if modules.is_symlink() and modules.is_dir():
+        return  # shared with another checkout, whose business they are: npm would empty them
     if not has_node() and not install_from_apt(["nodejs", "npm"], "the web part"):
         sys.exit(1)
     if not has_node():

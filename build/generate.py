@@ -1,7 +1,7 @@
 """Writes what is made from the Python sources; ``--check`` only compares.
 
-``web/src/protocol.ts`` from ``serve/protocol.py``, ``web/src/openai/types.ts`` from
-``serve/openai``.
+``web/src/protocol.ts`` from ``serve/protocol.py``, ``web/src/openai/types.ts`` and
+the tables of ``web/README.md`` from ``serve/openai``.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ def targets() -> dict[Path, str]:
     return {
         SOURCE / "protocol.ts": protocol_text(),
         SOURCE / "openai" / "types.ts": generate_api.types_text(interface),
+        ROOT / "web" / "README.md": generate_api.reference_text(
+            ROOT / "web" / "README.md", [SOURCE / "protocol.ts", SOURCE / "client.ts"]
+        ),
     }
 
 

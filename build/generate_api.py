@@ -1,4 +1,4 @@
-"""TypeScript of the OpenAI API from ``serve/openai/fields.py`` and ``shapes.py``; used by generate.
+"""TypeScript and reference of the OpenAI API, from ``serve/openai``; used by ``generate.py``.
 
 Requests come from the table of fields, answers from the TypedDicts. Structured fields have their
 types in ``web/src/openai/messages.ts``, which is written by hand.
@@ -6,7 +6,9 @@ types in ``web/src/openai/messages.ts``, which is written by hand.
 
 from __future__ import annotations
 
+import re
 import typing
+from pathlib import Path
 
 from tilewright.serve.openai import fields, shapes
 
@@ -71,3 +73,51 @@ def types_text(interface: typing.Callable[[typing.Any], str]) -> str:
     own = (item for item in vars(shapes).values() if typing.is_typeddict(item))
     parts += [interface(item) for item in own]
     return "\n\n".join(parts) + "\n"
+
+
+def load_table(client: str) -> str:
+    """Return the table of ``Tilewright.load``'s options, from the interfaces in TypeScript."""
+    lines = ["| option | type | |", "|---|---|---|"]
+    notes = {
+        "onProgress": "called with `{ phase, done, total, seconds }`",
+        "signal": "stops the load",
+        "context_length": "positions per request; the model's own, at most 4096, where left out",
+        "kv": "format of the KV cache",
+        "memory_budget": "bytes of device memory that the model may take",
+        "quantize": "store the weights in this format while loading",
+        "backend": "`webgpu` where left out; `wasm` runs on the processor",
+        "threads": "of the `wasm` backend",
+        "max_sequences": "requests that decode together; 4 where left out",
+    }
+    found: list[tuple[str, str, str]] = []
+    for name in ("LoadOptions", "EngineOptions"):
+        body = re.search(rf"interface {name}\b[^{{]*{{\n(.*?)\n}}", client, re.S)
+        if body is None:
+            raise SystemExit(f"build/generate_api.py finds no interface {name}")
+        note = ""
+        for line in body[1].splitlines():
+            comment = re.fullmatch(r"\s*/\*\* (.*?)\.? \*/", line)
+            field = re.fullmatch(r"\s*(\w+)\??: (.*);", line)
+            if comment:
+                note = comment[1][0].lower() + comment[1][1:]
+            elif field:
+                found.append(
+                    (field[1], field[2].replace("|", "\\|"), note or notes.get(field[1], ""))
+                )
+                note = ""
+    return "\n".join([*lines, *(f"| `{n}` | `{t}` | {note} |" for n, t, note in found)])
+
+
+def reference_text(readme: Path, sources: list[Path]) -> str:
+    """Return ``web/README.md`` with its generated parts filled in."""
+    text = readme.read_text()
+    parts = {
+        "load": load_table("\n".join(path.read_text() for path in sources)),
+        "fields": fields.markdown().strip(),
+    }
+    for name, part in parts.items():
+        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(pattern, lambda m, p=part: f"{m[1]}{p}\n{m[2]}", text, flags=re.S)
+        if count != 1:
+            raise SystemExit(f"{readme.name} has no place for the generated part {name}")
+    return text

@@ -179,9 +179,10 @@ def write_scripts(runtime: dict[str, Any]) -> None:
     pages = sorted([*(source / "pages").glob("*.ts"), *(source / "pages").glob("*.css")])
     assets = bundle(pages, "assets", here)
     above = {name: value.replace("./", "./assets/") for name, value in here.items()}
-    entries = [source / f"{name}.ts" for name in ("tilewright", "gpu_bridge", "elements")]
+    entries = [source / f"{name}.ts" for name in ("tilewright", "gpu_bridge", "elements", "webllm")]
     bundle(entries, ".", above, hashed=False)
-    bundle([source / "isolation_worker.ts"], ".", {}, hashed=False)
+    services = ("isolation_worker", "openai_service_worker")
+    bundle([source / f"{name}.ts" for name in services], ".", {}, hashed=False)
     for path in sorted((WEB / "public").rglob("*")):
         if not path.is_file():
             continue
@@ -258,8 +259,9 @@ def write_manifest(runtime: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_budget(manifest: dict[str, Any]) -> None:
-    """Fail when the start is heavier than allowed."""
-    allowed = json.loads((ROOT / "build" / "budget.json").read_text())["start_brotli_bytes"]
+    """Fail when the start or a client's module is heavier than allowed."""
+    budget = json.loads((ROOT / "build" / "budget.json").read_text())
+    allowed = budget["start_brotli_bytes"]
     used = manifest["start"]["brotli"]
     files = sorted(manifest["files"].items(), key=lambda item: -item[1]["brotli"])
     for name, sizes in files:
@@ -268,6 +270,11 @@ def check_budget(manifest: dict[str, Any]) -> None:
     print(f"{used:>10,}  bytes for the start, brotli; {allowed:,} are allowed")
     if used > allowed and not QUICK:
         raise SystemExit("The start is over the budget of build/budget.json.")
+    for name in ("tilewright.js", "webllm.js", "openai_service_worker.js"):
+        size = manifest["files"][name]["brotli"]
+        print(f"{size:>10,}  {name}")
+        if size > budget["client_brotli_bytes"]:
+            raise SystemExit(f"{name} is over the budget of build/budget.json.")
 
 
 def main() -> None:

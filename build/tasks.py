@@ -70,6 +70,12 @@ def test(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def npm(arguments: list[str]) -> int:
+    """Build the site and the npm package of it, in ``.build/``."""
+    site(arguments)
+    return call([PYTHON, "build/npm_package.py"])
+
+
 def check(arguments: list[str]) -> int:
     """Print how far every reference model is from its reference, natively and in the browser."""
     site([])
@@ -117,6 +123,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": check,
     "bench": bench,
     "site": site,
+    "npm": npm,
     "models": models,
     "tilewright": tilewright,
 }

@@ -79,9 +79,25 @@ EMBED = """async ([url]) => {
 }"""
 
 
-async def page_with_tour(watched: Watched, server: str, oracle: Path) -> None:
+AI_SDK = """async () => {
+  const { tour } = await import("./tour.js");
+  const { Tilewright } = await import("./tilewright.js");
+  const model = await (await fetch("./tour.gguf")).blob();
+  const engine = await Tilewright.load(model, { context_length: 512 });
+  const baseURL = "https://engine.invalid/v1";
+  return tour({ baseURL, fetch: engine.fetch, model: engine.info.name });
+}"""
+
+
+async def page_with_tour(
+    watched: Watched,
+    server: str,
+    oracle: Path,
+    script: str = "openai_tour",
+    package: str = "openai",
+) -> None:
     """Open the test page with the tour's model and bundle beside it."""
-    script = bundled(HERE / "openai_tour.mjs", "openai")
+    script = bundled(HERE / f"{script}.mjs", package)
     model = await with_template(oracle / "models_and_logits" / "models" / "qwen3.F16.gguf")
     await watched.page.route(
         "**/tour.js", lambda route: route.fulfill(body=script, content_type="text/javascript")
@@ -132,3 +148,16 @@ async def test_embeddings_by_the_official_client(
     assert made["difference"] < 1e-6
     assert made["apart"] > 1e-3
     assert json.dumps(watched.complaints) == "[]"
+
+
+async def test_the_vercel_ai_sdk_needs_no_provider_of_ours(
+    watched: Watched, server: str, oracle: Path
+) -> None:
+    await page_with_tour(watched, server, oracle, "ai_sdk", "@ai-sdk/openai-compatible")
+    made = await evaluate(watched, AI_SDK)
+    assert made["whole"]
+    assert made["whole"] == made["streamed"]
+    assert (made["tokens"], made["reason"]) == (6, "length")
+    assert made["call"]["toolName"] == "weather"
+    assert made["call"]["input"]["city"] in ("Rome", "Oslo")
+    assert watched.complaints == []

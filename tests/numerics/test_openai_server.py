@@ -16,18 +16,14 @@ import openai
 import pytest
 import pytest_asyncio
 import uvicorn
+from tests.browser.npm_bundle import bundled
+from tests.reference.chat_model import TEMPLATE
 
 from tilewright.serve.chat import ChatModel, LoadOptions
 from tilewright.serve.openai.app import create_openai_app
 from tilewright.text.chat_template import ChatTemplate
 from tilewright.webgpu.device import Device
 
-TEMPLATE = """{%- if tools %}<|im_start|>system
-<tool_call>{{ tools | tojson }}<|im_end|>
-{% endif %}{%- for m in messages %}<|im_start|>{{ m.role }}
-{{ m.content }}<|im_end|>
-{% endfor %}<|im_start|>assistant
-"""
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 PERSON = {
     "type": "object",
@@ -40,6 +36,7 @@ PERSON = {
     "additionalProperties": False,
 }
 CITY = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
+TOUR = Path(__file__).resolve().parents[1] / "browser" / "openai_tour.mjs"
 WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
 
 
@@ -206,6 +203,22 @@ async def test_errors_have_openai_classes(client: openai.AsyncOpenAI, server: st
     async with openai.AsyncOpenAI(base_url=f"{server}/v1", api_key="no", max_retries=0) as other:
         with pytest.raises(openai.AuthenticationError):
             await other.models.list()
+
+
+async def test_the_official_npm_client_passes_the_same_tour_as_in_the_page(
+    server: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "tour.mjs"
+    script.write_text(
+        bundled(TOUR, "openai", "node")
+        + f"\nconst told = await tour({{ baseURL: {server + '/v1'!r}, model: 'tiny' }});"
+        + "\nconsole.log(JSON.stringify(told));\n"
+    )
+    node = await asyncio.create_subprocess_exec("node", str(script), stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(node.communicate(), 120)
+    told = json.loads(output)
+    assert told["failed"] == []
+    assert len(told["passed"]) == 10
 
 
 async def test_a_client_that_goes_away_stops_the_answer(

@@ -8,6 +8,8 @@ export type { GenerateRequest } from "./requests.ts";
 export type { Fetch } from "./openai/fetch.ts";
 export type * from "./openai/messages.ts";
 export type * from "./openai/resources.ts";
+export { serveSite } from "./openai/serve_site.ts";
+export type { SiteOptions } from "./openai/serve_site.ts";
 export { PendingStream, Stream } from "./openai/stream.ts";
 export type * from "./openai/types.ts";
 export type { Choice } from "./openai/types.ts"; // not the tuning records' choice
