@@ -1,0 +1,77 @@
+/**
+ * The worker in which the store runs: network, digests and disk are not held up by Python, nor
+ * Python by them. Answers the calls of `connect.ts`; errors go as {code, message, details}.
+ */
+
+import { TilewrightError } from "../errors.ts";
+import type { Call, Reply } from "./connect.ts";
+import { Store } from "./store.ts";
+import type { StoredFile } from "./stored_file.ts";
+
+const store = new Store();
+const files = new Map<number, StoredFile>();
+const stops = new Map<number, AbortController>();
+let next = 1;
+
+function file(number: number): StoredFile {
+  const found = files.get(number);
+  if (!found) throw new TilewrightError("internal", `there is no open file ${number}`);
+  return found;
+}
+
+async function answer(call: Call, signal: AbortSignal): Promise<unknown> {
+  switch (call.method) {
+    case "resolve":
+      return store.resolve(call.reference, { ...call.looking, signal });
+    case "open": {
+      const opened = await store.open(call.request, signal);
+      files.set(next, opened);
+      return { file: next++, ...opened.facts };
+    }
+    case "read":
+      return file(call.file).read(call.offset, call.length, signal);
+    case "fetchAll":
+      return file(call.file).fetchAll();
+    case "settle":
+      await file(call.file).settle();
+      return file(call.file).facts;
+    case "facts":
+      return file(call.file).facts;
+    case "close": {
+      const closing = files.get(call.file);
+      files.delete(call.file);
+      return closing?.close();
+    }
+    case "list":
+      return store.list();
+    case "pin":
+      return store.pin(call.url, call.pinned);
+    case "remove":
+      return store.remove(call.url);
+    case "verify":
+      return store.verify(call.url);
+    case "blob":
+      return store.blob(call.url);
+  }
+}
+
+async function serve(id: number, call: Call): Promise<void> {
+  const stop = new AbortController();
+  stops.set(id, stop);
+  try {
+    const value = await answer(call, stop.signal);
+    const moved = value instanceof Uint8Array ? [value.buffer as ArrayBuffer] : [];
+    postMessage({ id, value } satisfies Reply, { transfer: moved });
+  } catch (error) {
+    const { code, details } = error instanceof TilewrightError ? error : { code: "internal", details: {} };
+    const message = error instanceof Error ? error.message : String(error);
+    postMessage({ id, error: { code, message, details } } satisfies Reply);
+  } finally {
+    stops.delete(id);
+  }
+}
+
+addEventListener("message", ({ data }: MessageEvent<{ id: number; call?: Call }>) => {
+  if (data.call) void serve(data.id, data.call);
+  else stops.get(data.id)?.abort();
+});
