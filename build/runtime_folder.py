@@ -169,10 +169,13 @@ def bundle(
 def write_scripts(runtime: dict[str, Any]) -> None:
     """Bundle workers, pages and entry modules; copy the public files with their assets named."""
     source = WEB / "src"
+    stores = bundle([source / "store" / "store_worker.ts"], "assets", {})
+    store = {"STORE_WORKER": f"./{stores['store_worker.js']}"}
     threads = bundle([source / "wasm_worker.ts"], "assets", {})
-    defines = {"RUNTIME": runtime, "WASM_WORKER": f"./{threads['wasm_worker.js']}"}
+    defines = {"RUNTIME": runtime, "WASM_WORKER": f"./{threads['wasm_worker.js']}", **store}
     workers = bundle([source / "worker.ts", source / "python_worker.ts"], "assets", defines)
     here = {
+        **store,
         "WORKER": f"./{workers['worker.js']}",
         "PYTHON_WORKER": f"./{workers['python_worker.js']}",
     }
@@ -230,7 +233,7 @@ def compress(content: bytes) -> tuple[bytes, bytes]:
 
 def write_manifest(runtime: dict[str, Any]) -> dict[str, Any]:
     """Compress every file, write ``manifest.json`` and return it."""
-    begin = ("runtime/pyodide-", "runtime/stdlib-", "assets/worker-")
+    begin = ("runtime/pyodide-", "runtime/stdlib-", "assets/worker-", "assets/store_worker-")
     wheels = {path.removeprefix("../") for path in runtime["wheels"]}
     files: dict[str, dict[str, Any]] = {}
     for path in sorted(DIST.rglob("*")):

@@ -13,9 +13,9 @@ let generated = 0;
 
 const FALLBACK = "You said: ";
 
-async function load({ id, url, file }) {
+async function load({ id, url, place }) {
   const { bytes = 16e6, steps = 4, stepMs = 5, fail } = PLAN.load ?? {};
-  const reference = url ?? file?.name ?? "";
+  const reference = url ?? place?.files?.[0]?.name ?? "";
   for (let step = 0; step <= steps; step++) {
     if (waits.get(id)?.stopped) return error(id, "cancelled", "Stopped.");
     if (fail && step === steps - 1) return error(id, fail.code, fail.message);

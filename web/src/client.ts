@@ -3,13 +3,20 @@
  * with the OpenAI field names, or `engine.fetch` for whoever speaks HTTP. Streaming is an async iterator; every wait takes an AbortSignal.
  */
 
-import { Connection } from "./connection.ts";
+import { Connection, type Place } from "./connection.ts";
 import { TilewrightError } from "./errors.ts";
 import { callOver } from "./openai/call.ts";
 import { Exchange } from "./openai/exchange.ts";
 import { type Fetch, fetchOver } from "./openai/fetch.ts";
 import { type Resources, resourcesOver } from "./openai/resources.ts";
-import type { DeltaReport, LoadOptions, ModelInfo, UsageReport } from "./protocol.ts";
+import type {
+  Choice,
+  DeltaReport,
+  Inspection,
+  LoadOptions,
+  ModelInfo,
+  UsageReport,
+} from "./protocol.ts";
 import type { GenerateRequest } from "./requests.ts";
 import {
   exchangeRecords,
@@ -34,12 +41,18 @@ export interface EngineOptions extends LoadOptions {
   signal?: AbortSignal;
   /** Sent with every request for the model's bytes, for example an access token. */
   headers?: Record<string, string>;
-  /** Where `hf:` references are looked up. */
+  /** Where `hf:` references are looked up: the Hugging Face Hub, or a mirror of it. */
   hub?: string;
   /** Tuning records that the site ships for known devices; what was measured here counts more. */
   records?: RecordsSource;
   /** Tune in the background once the model is loaded, with these options. */
   tune?: boolean | TuneOptions;
+  /** An access token of the hub, for gated and private repositories; never kept. */
+  token?: string;
+  /** SHA-256 of the model's file in hexadecimal: bytes that differ are refused. */
+  sha256?: string;
+  /** Bytes of weights that fit this device: `hf:org/repo` prefers a file that does. */
+  budget?: number;
   /** Switches of the Python side, such as `TILEWRIGHT_DEBUG`. */
   environment?: Record<string, string>;
 }
@@ -52,15 +65,26 @@ export interface StreamPart {
   usage: UsageReport | null;
 }
 
-/** Return the address of a model reference: `hf:org/repo/file.gguf`, `name.gguf`, or any URL. */
-export function modelUrl(reference: string, hub = "https://huggingface.co"): string {
-  if (!reference.startsWith("hf:")) return new URL(reference, document.baseURI).href;
-  const [path, revision = "main"] = reference.slice(3).split("@");
-  const [organisation, repository, ...file] = path!.split("/");
-  if (!organisation || !repository || file.length === 0) {
-    throw new TilewrightError("invalid_request", `${reference} is not hf:organisation/repository/file.`);
+/** What names a model: an address, an `hf:` reference, a File, or the files of a folder. */
+export type ModelName = string | URL | Blob | readonly Blob[];
+
+/** Split what names a model, and how to reach it, into the message and what the worker keeps. */
+function placeOf(
+  model: ModelName,
+  { headers = {}, hub, token, sha256, budget }: EngineOptions,
+): [message: { url?: string; headers?: Record<string, string> }, place: Place] {
+  const place: Place = {
+    ...(hub === undefined ? {} : { hub: hub.replace(/\/+$/, "") }),
+    ...(sha256 === undefined ? {} : { sha256: sha256.toLowerCase() }),
+    ...(budget === undefined ? {} : { budget }),
+  };
+  if (typeof model !== "string" && !(model instanceof URL)) {
+    return [{}, { ...place, files: model instanceof Blob ? [model] : model }];
   }
-  return `${hub}/${organisation}/${repository}/resolve/${revision}/${file.join("/")}`;
+  const text = String(model);
+  const url = text.startsWith("hf:") ? text : new URL(text, document.baseURI).href;
+  const all = token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
+  return [{ url, ...(Object.keys(all).length > 0 ? { headers: all } : {}) }, place];
 }
 
 export class Tilewright implements Resources {
@@ -86,10 +110,10 @@ export class Tilewright implements Resources {
     this.fetch = fetchOver(call);
   }
 
-  /** Start a worker and load a model: a URL, an `hf:` reference, or a File. */
-  static async load(model: string | URL | Blob, options: EngineOptions = {}): Promise<Tilewright> {
-    const { onProgress, signal, headers, hub, environment, records, tune: tuning, ...load } = options;
-    const url = model instanceof Blob ? undefined : modelUrl(String(model), hub);
+  /** Start a worker and load a model: a URL, an `hf:` reference, a File, or several. */
+  static async load(model: ModelName, options: EngineOptions = {}): Promise<Tilewright> {
+    const { onProgress, signal, environment, records, tune: tuning } = options;
+    const [message, place] = placeOf(model, options);
     const connection = new Connection(environment);
     try {
       onProgress?.({ phase: "runtime", done: 0, total: 0, seconds: 0 });
@@ -98,12 +122,12 @@ export class Tilewright implements Resources {
         {
           type: "load",
           ...(shipped === null ? {} : { records: shipped }),
-          ...(url === undefined ? {} : { url, reference: String(model) }),
-          ...(headers ? { headers } : {}),
-          options: load,
+          ...message,
+          ...(message.url === undefined ? {} : { reference: String(model) }),
+          options: loadOptions(options),
         },
         { onProgress, signal },
-        model instanceof Blob ? model : undefined,
+        place,
       );
       if (answer.type !== "loaded") throw new TilewrightError("internal", `got ${answer.type}`);
       if (tuning) tuneInBackground(connection, tuning === true ? {} : tuning);
@@ -111,6 +135,27 @@ export class Tilewright implements Resources {
     } catch (error) {
       connection.terminate();
       throw error;
+    }
+  }
+
+  /** Say what a model is and whether it would fit this device; only its header is read. */
+  static async inspect(
+    model: ModelName,
+    options: EngineOptions & { choices?: Choice[] } = {},
+  ): Promise<Inspection> {
+    const { signal, environment, choices = [] } = options;
+    const [message, place] = placeOf(model, options);
+    const connection = new Connection(environment);
+    try {
+      const answer = await connection.request(
+        { type: "inspect", ...message, options: loadOptions(options), choices },
+        { signal },
+        place,
+      );
+      if (answer.type !== "result") throw new TilewrightError("internal", `got ${answer.type}`);
+      return answer.value as unknown as Inspection;
+    } finally {
+      connection.terminate();
     }
   }
 
@@ -173,4 +218,12 @@ export class Tilewright implements Resources {
       this.#connection.terminate();
     }
   }
+}
+
+/** What of the options goes to Python; anything else that is given is refused there by name. */
+function loadOptions(options: EngineOptions & { choices?: Choice[] }): LoadOptions {
+  const { onProgress: _1, signal: _2, headers: _3, hub: _4, token: _5, ...others } = options;
+  const { sha256: _6, budget: _7, environment: _8, choices: _9, ...rest } = others;
+  const { records: _10, tune: _11, ...load } = rest;
+  return load;
 }

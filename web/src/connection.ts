@@ -8,6 +8,7 @@
 import { TilewrightError } from "./errors.ts";
 import type { DeltaReport, Done, Events, ProgressReport, Request, Response } from "./protocol.ts";
 import { openWorker } from "./worker_address.ts";
+import type { ModelPlace } from "./store/open_model.ts";
 
 declare const WORKER: string;
 
@@ -25,6 +26,9 @@ interface Waiting {
   onDelta: ((report: DeltaReport) => void) | undefined;
   onEvents: ((report: Events) => void) | undefined;
 }
+
+/** What only the worker's own side needs to find the bytes of a model. */
+export type Place = Omit<ModelPlace, "url" | "headers" | "signal">;
 
 /** Listeners of one request. */
 export interface Listeners {
@@ -56,11 +60,11 @@ export class Connection {
     this.#alive = setInterval(() => this.#ping(), PING_MS);
   }
 
-  /** Send a request and resolve with its last answer. A File goes along as `file`. */
+  /** Send a request and resolve with its last answer. `place` says where a model's bytes are. */
   request(
     message: WithoutId<Exclude<Request, { type: "ack" | "abort" }>>,
     listeners: Listeners = {},
-    file?: Blob,
+    place?: Place,
   ): Promise<Answer> {
     if (this.#dead) return Promise.reject(this.#dead);
     const { signal } = listeners;
@@ -69,14 +73,14 @@ export class Connection {
     const stop = () => {
       this.#worker.postMessage({ type: "abort", id });
       // A load may be waiting for Python to start; whoever stops it ends the worker anyway.
-      if (message.type === "load") this.#waiting.get(id)?.reject(signal?.reason);
+      if (message.type === "load" || message.type === "inspect") this.#waiting.get(id)?.reject(signal?.reason);
     };
     const answered = new Promise<Answer>((resolve, reject) => {
       const { onProgress, onDelta, onEvents } = listeners;
       this.#waiting.set(id, { resolve, reject, onProgress, onDelta, onEvents });
     });
     signal?.addEventListener("abort", stop, { once: true });
-    this.#worker.postMessage({ ...message, id, ...(file ? { file } : {}) });
+    this.#worker.postMessage({ ...message, id, ...(place ? { place } : {}) });
     return answered
       .catch((error: unknown) => {
         throw signal?.aborted ? signal.reason : error;

@@ -6,7 +6,7 @@
  * heap and the queue. It knows nothing about models, kernels or the worker's messages.
  */
 
-import type { ByteSource } from "./sources.ts";
+import type { ByteSource } from "./store/source.ts";
 
 /** A Python object with the buffer protocol, as Pyodide hands it over. */
 interface PyBufferOwner {

@@ -7,8 +7,9 @@
  */
 
 import type { PyodideInterface } from "pyodide";
-import { BlobSource, HandleSource, UrlSource } from "./sources.ts";
 import { installOpenAI, startPython } from "./runtime.ts";
+import { openModel } from "./store/open_model.ts";
+import { BlobSource } from "./store/source.ts";
 
 interface Request {
   id: number;
@@ -17,10 +18,10 @@ interface Request {
 }
 
 const begun = performance.now();
+const UrlSource = { open: async (url: string) => (await openModel({ url })).main };
 const ready = startPython().then((python) => {
   python.registerJsModule("tilewright_sources", {
     BlobSource,
-    HandleSource,
     UrlSource,
     installOpenAI: () => installOpenAI(python),
   });

@@ -1,6 +1,6 @@
 /** The entry module of the site: `import { Tilewright } from "./tilewright.js"`. */
 
-export { modelUrl, Tilewright } from "./client.ts";
+export { Tilewright } from "./client.ts";
 export type { EngineOptions, Progress, StreamPart } from "./client.ts";
 export { TilewrightError } from "./errors.ts";
 export type * from "./protocol.ts";

@@ -6,7 +6,7 @@
  * share it (`wasm_worker.ts`). It knows nothing about models or kernels.
  */
 
-import type { ByteSource } from "./sources.ts";
+import type { ByteSource } from "./store/source.ts";
 import type { Begin } from "./wasm_worker.ts";
 import { openWorker } from "./worker_address.ts";
 

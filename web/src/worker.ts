@@ -2,15 +2,15 @@
  * The worker that runs the model: starts Python, and carries JSON between the page and its loop.
  *
  * The first message of the page is `{type: "start", environment}`; from then on the messages are
- * those of `protocol.ts`. A load's `File` or address is opened here, because its bytes go to the
+ * those of `protocol.ts`. A load's files or address are opened here, because their bytes go to the
  * GPU without passing through Python.
  */
 
 import { TilewrightError } from "./errors.ts";
-import type { Load, Request, Response } from "./protocol.ts";
+import type { Inspect, Load, Request, Response } from "./protocol.ts";
 import { installOpenAI, keepSnapshot, startPython } from "./runtime.ts";
-import { BlobSource, type ByteSource } from "./sources.ts";
-import { openStored } from "./storage.ts";
+import { type ModelPlace, type OpenedModel, openModel } from "./store/open_model.ts";
+import type { ByteSource } from "./store/source.ts";
 import * as tuningRecords from "./tuning_records.ts";
 
 interface Start {
@@ -21,30 +21,49 @@ interface Start {
 interface Ping {
   type: "ping";
 }
-type LoadHere = Load & { file?: Blob };
+/** A load, with what only this side of the worker needs to find the bytes. */
+type LoadHere = (Load | Inspect) & { place?: Omit<ModelPlace, "url" | "headers" | "signal"> };
 
 const begun = performance.now();
-const loads = new Map<number, { message: LoadHere; stop: AbortController }>();
+const loads = new Map<number, { message: LoadHere; stop: AbortController; opened?: OpenedModel }>();
 let receive: ((text: string) => void) | undefined;
 const early: string[] = [];
-
-let opened: ByteSource | undefined;
 
 async function openSource(id: number): Promise<{ source: ByteSource; signal: AbortSignal }> {
   const load = loads.get(id);
   if (!load) throw new TilewrightError("internal", `there is no load ${id}`);
   const { message, stop } = load;
   const signal = stop.signal;
-  opened?.close(); // of the device that was lost
-  if (message.file) opened = new BlobSource(message.file);
-  else if (message.url) opened = await openStored(message.url, message.headers, signal);
-  else throw new TilewrightError("invalid_request", "A load needs a url or a file.");
-  return { source: opened, signal };
+  load.opened?.close(); // of the device that was lost
+  const { url, headers, place } = message;
+  if (!url && !place?.files) throw new TilewrightError("invalid_request", "A load needs a url or a file.");
+  load.opened = await openModel({
+    ...place,
+    ...(url ? { url } : {}),
+    ...(headers ? { headers } : {}),
+    signal,
+  });
+  return { source: load.opened.main, signal };
 }
 
-/** What no tensor needed is fetched in the background; the model runs without it. */
-function settle(): void {
-  opened?.settle?.().catch((error: unknown) => console.warn(`Not kept whole: ${String(error)}`));
+/** Pass an answer on; a model counts as loaded when its bytes were found to be what they should. */
+async function pass(message: Response): Promise<void> {
+  const load = loads.get((message as { id?: number }).id ?? 0);
+  if (message.type === "loaded" && load?.opened) {
+    try {
+      message.model.stored = await load.opened.settle();
+    } catch (error) {
+      const { code, details } = error instanceof TilewrightError ? error : { code: "internal", details: {} };
+      receive?.(JSON.stringify({ type: "unload", id: 0 }));
+      load.opened.close();
+      return postMessage({ type: "error", id: message.id, code, message: (error as Error).message, details });
+    }
+  }
+  if (load && (message.type === "error" || message.type === "result")) {
+    load.opened?.close(); // a load that failed, or an inspection that is done
+    loads.delete((message as { id: number }).id);
+  }
+  postMessage(message);
 }
 
 async function start(environment: Record<string, string>): Promise<void> {
@@ -52,8 +71,7 @@ async function start(environment: Record<string, string>): Promise<void> {
   const module = python.pyimport("tilewright.serve.worker");
   const post = (text: string) => {
     const message = JSON.parse(text) as Response;
-    postMessage(message);
-    if (message.type === "loaded") settle();
+    void pass(message);
     if (message.type === "done" || message.type === "reply") keepSnapshot().catch(() => undefined); // no room: no snapshot
   };
   const install = () => installOpenAI(python);
@@ -72,9 +90,11 @@ addEventListener("message", ({ data }: MessageEvent<Request | Start | Ping>) => 
     });
     return;
   }
-  if (data.type === "load") loads.set(data.id, { message: data, stop: new AbortController() });
+  if (data.type === "load" || data.type === "inspect") {
+    loads.set(data.id, { message: data, stop: new AbortController() });
+  }
   if (data.type === "abort") loads.get(data.id)?.stop.abort();
-  const { file: _, ...plain } = data as LoadHere;
+  const { place: _, ...plain } = data as LoadHere;
   const text = JSON.stringify(plain);
   if (receive) receive(text);
   else early.push(text);

@@ -27,8 +27,9 @@ async def open_model(
     """Read the headers of a model; the weights stay where they are.
 
     ``model`` is a path (a .gguf file, any file of a sharded set, a .safetensors file, a folder) or
-    a source; with a source, ``find`` gives the files beside it. Raises FormatError,
-    UnsupportedModelError, SourceError. The caller closes the result.
+    a source; with a source, ``find`` gives the files beside it (default: the source's own ``find``,
+    where it has one). Raises FormatError, UnsupportedModelError, SourceError. The caller closes the
+    result.
     """
     opened: list[ByteSource] = []
     if isinstance(model, (str, os.PathLike)):
@@ -39,7 +40,7 @@ async def open_model(
         model = FileSource(first)
         opened.append(model)
     elif find is None:
-        find = _nothing
+        find = getattr(model, "find", _nothing)
     kept: tuple[ByteSource, ...] = ()
     try:
         file = await _read(model, find)

@@ -1,5 +1,8 @@
 /** What the browser tests drive: a bare Python worker behind one function. */
 
+import { StoreConnection } from "../store/connect.ts";
+import { openModel } from "../store/open_model.ts";
+
 declare const PYTHON_WORKER: string;
 
 export class PythonWorker {
@@ -37,4 +40,4 @@ export class PythonWorker {
   }
 }
 
-Object.assign(globalThis, { PythonWorker });
+Object.assign(globalThis, { PythonWorker, StoreConnection, openModel });

@@ -32,9 +32,10 @@ export class OpenedModel {
     this.#opened = opened;
   }
 
-  /** Resolve when every file is there and was found to be what it should be. */
-  async settle(): Promise<void> {
+  /** Resolve when every file is what it should be; tells whether all are kept for the next visit. */
+  async settle(): Promise<boolean> {
     await Promise.all(this.#opened.map((source) => source.settle()));
+    return this.#opened.length > 0 && this.#opened.every((source) => source.stored);
   }
 
   close(): void {

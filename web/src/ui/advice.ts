@@ -36,6 +36,15 @@ const ROWS: Record<string, Row> = {
   worker_failed: ["The engine stopped", "Try again. If it stops again, reload the page; your conversations are kept.", true],
   runtime_failed: ["The engine did not start", "Reload the page. If that does not help, a browser extension or a proxy may be blocking WebAssembly.", true],
 };
+/** More precise than the row of `source_unavailable`: by `details.reason` of the store's errors. */
+const SOURCES: Record<string, Row> = {
+  gated: ["The hub asks who you are", "Open the model's page at the hub, accept its terms if there are any, and make an access token that may read. Give the token under “Choose another model”; it is forgotten when this page is closed.", false],
+  missing: ["There is no such model", "Look at the list of files of the repository: the name, the quantization or the revision may have changed.", false],
+  rate_limited: ["The server asks for patience", "Wait a few minutes, then try again. What has arrived is kept, so the download goes on where it stopped.", true],
+  server: ["The server has a problem", "Try again later. What has arrived is kept, so the download goes on where it stopped.", true],
+  changed: ["The model changed while it was read", "Try again: the new file is fetched from its start.", true],
+  corrupt: ["The model arrived damaged", "Try again: what was damaged is fetched anew and checked again. If it happens twice, the network or the disk is at fault.", true],
+};
 const UNKNOWN: Row = ["Something went wrong", "Try again. If it happens again, reload the page; your conversations are kept.", true];
 
 /** Whether it is one of our errors; not by its class, because elements and client are two bundles. */
@@ -56,8 +65,16 @@ export function codeOf(error: unknown): { code: string; message: string } {
   return { code: "internal", message };
 }
 
+/** What is known of an error. */
+export interface Told {
+  code: string;
+  message: string;
+  details?: Record<string, unknown>;
+}
+
 /** Return what to tell about an error. */
-export function adviceFor({ code, message }: { code: string; message: string }): Advice {
-  const [title, advice, again] = ROWS[code] ?? UNKNOWN;
+export function adviceFor({ code, message, details }: Told): Advice {
+  const row = code === "source_unavailable" ? SOURCES[String(details?.["reason"])] : undefined;
+  const [title, advice, again] = row ?? ROWS[code] ?? UNKNOWN;
   return { code, title, message, advice, again };
 }

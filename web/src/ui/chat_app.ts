@@ -17,7 +17,7 @@ import {
 import { byId, h } from "./dom.ts";
 import { generate } from "./generation.ts";
 import { splitReasoning } from "./message_view.ts";
-import { firstModel, type ModelSource } from "./models.ts";
+import { firstModel, type LoadDetails, type ModelSource } from "./models.ts";
 import { loadingFacts, ModelView } from "./model_view.ts";
 import { Picker } from "./picker.ts";
 import { ModelSession } from "./session.ts";
@@ -85,7 +85,7 @@ export class ChatApp {
       },
       failed: (sentence) => toast(sentence),
     });
-    this.#picker = new Picker(this.#session, (source) => this.#load(source));
+    this.#picker = new Picker(this.#session, (source, details) => this.#load(source, details));
     new ModelView(this.#session, { retry: () => this.#loadAgain(), choose: () => this.#picker.open() });
     this.#stats = new StatsPanel(this.#session, () => this.#current);
     new TuningPanel(this.#session);
@@ -110,12 +110,12 @@ export class ChatApp {
     return app;
   }
 
-  #load(source: ModelSource): void {
+  #load(source: ModelSource, details: LoadDetails = {}): void {
     const { context_length } = this.#settings;
     for (const { stop } of this.#running.values()) {
       if (this.#session.state.kind === "ready") stop.abort();
     }
-    void this.#session.load(source, context_length === null ? {} : { context_length });
+    void this.#session.load(source, { ...(context_length === null ? {} : { context_length }), ...details });
   }
 
   #loadAgain(): void {

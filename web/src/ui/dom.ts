@@ -67,6 +67,8 @@ const ICONS = {
   edit: "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",
   file: "M6 3h8l4 4v14H6zM14 3v4h4",
   again: "M4 12a8 8 0 1 1 2.5 5.8M4 20v-4.5h4.5",
+  look: "M11 5a6 6 0 1 0 0 12a6 6 0 1 0 0-12M15.5 15.5L20 20",
+  pin: "M9 4h6l-1 6 3 3H7l3-3zM12 13v7",
   send: "M12 19V5M6 11l6-6 6 6",
   stop: "M7 7h10v10H7z",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",

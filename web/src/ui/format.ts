@@ -36,6 +36,11 @@ export function whole(value: number): string {
   return Math.round(value).toLocaleString("en");
 }
 
+/** Return a large count in short: `33 M`, `1.24 B`. */
+export function count(value: number): string {
+  return value >= 1e9 ? `${(value / 1e9).toFixed(2)} B` : `${Math.max(1, Math.round(value / 1e6))} M`;
+}
+
 /** Return how long ago a moment was, for a list: `now`, `5 min`, `3 h`, `2 Nov`. */
 export function ago(time: number, now = Date.now()): string {
   const minutes = (now - time) / 60_000;

@@ -2,11 +2,19 @@
  * The models a visitor can choose, as references that `Tilewright.load` understands.
  */
 
+import { parseReference as parseHub } from "../store/hub.ts";
+import { mainFile } from "../store/source.ts";
 import { recall, remember } from "./memory.ts";
 
 export type ModelSource =
   | { kind: "bundled" | "hub" | "url" | "server"; label: string; reference: string; bytes?: number }
-  | { kind: "file"; label: string; file: File; bytes: number };
+  | { kind: "file"; label: string; files: readonly File[]; bytes: number };
+
+/** What is said about one load, and kept nowhere: tokens least of all. */
+export interface LoadDetails {
+  token?: string;
+  context_length?: number;
+}
 
 /** The model that ships with the site: the one place that names its file. */
 export const BUNDLED: ModelSource = {
@@ -22,14 +30,15 @@ const SERVER_LIST = "models/";
 export function parseReference(typed: string): ModelSource {
   const text = typed.trim();
   if (text === "") throw new Error("Type a Hub reference such as hf:org/repo/file.gguf, or an address.");
-  const page = /^https:\/\/huggingface\.co\/([^/]+\/[^/]+)\/(?:blob|resolve)\/([^/]+)\/([^?]+)/.exec(text);
-  const hub = page ? `hf:${page[1]}/${page[3]}${page[2] === "main" ? "" : `@${page[2]}`}` : text;
+  const page = /^https:\/\/huggingface\.co\/([^/]+\/[^/?#]+)(?:\/(?:blob|resolve|tree)\/([^/]+)(?:\/([^?]+))?)?/.exec(text);
+  const [, repository, revision = "main", path] = page ?? [];
+  const hub = repository
+    ? `hf:${repository}${path ? `/${path}` : ""}${revision === "main" ? "" : `@${revision}`}`
+    : text;
   if (hub.startsWith("hf:")) {
-    const parts = hub.slice(3).split("@")[0]!.split("/");
-    if (parts.length < 3 || parts.some((part) => part === "")) {
-      throw new Error("A Hub reference names a file: hf:organisation/repository/file.gguf.");
-    }
-    return { kind: "hub", label: parts.at(-1)!, reference: hub };
+    const { path: file, repository: found, quantization } = parseHub(hub);
+    const label = file?.split("/").at(-1) ?? found.split("/")[1]! + (quantization ? ` ${quantization}` : "");
+    return { kind: "hub", label, reference: hub };
   }
   let url: URL;
   try {
@@ -43,12 +52,17 @@ export function parseReference(typed: string): ModelSource {
   return { kind: "url", label: decodeURIComponent(url.pathname.split("/").at(-1) || url.host), reference: url.href };
 }
 
-/** Return a source for a file, or throw a sentence where it cannot be a model. */
-export function fromFile(file: File): ModelSource {
-  if (!/\.(gguf|safetensors)$/i.test(file.name)) {
-    throw new Error(`${file.name} is not a model file: choose one that ends in .gguf.`);
+/** Return a source for files that belong together, or throw a sentence where they are no model. */
+export function fromFiles(files: readonly File[]): ModelSource {
+  const [first] = files;
+  if (!first) throw new Error("There is no file here.");
+  if (files.length === 1 && !/\.(gguf|safetensors)$/i.test(first.name)) {
+    throw new Error(`${first.name} is not a model file: choose one that ends in .gguf.`);
   }
-  return { kind: "file", label: file.name, file, bytes: file.size };
+  const main = files.length === 1 ? first.name : mainFile(files.map(({ name }) => name));
+  const folder = first.webkitRelativePath.split("/")[0];
+  const label = folder && !main.endsWith(".gguf") ? folder : main;
+  return { kind: "file", label, files, bytes: files.reduce((sum, { size }) => sum + size, 0) };
 }
 
 /** Return the models that the site's server offers; none where it has no list. */

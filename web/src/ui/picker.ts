@@ -2,14 +2,19 @@
  * The dialog in which a model is chosen, and the drop of a model file anywhere on the page.
  */
 
+import { CURATED, noteOf, sourceOf } from "./curated.ts";
+import { fitWord } from "./device_memory.ts";
 import { byId, h, icon, iconButton } from "./dom.ts";
+import { FitCheck } from "./fit_check.ts";
 import * as format from "./format.ts";
+import { KeptModels } from "./kept_models.ts";
 import {
   BUNDLED,
   chooseFirst,
   firstModel,
   forgetModel,
-  fromFile,
+  fromFiles,
+  type LoadDetails,
   type ModelSource,
   parseReference,
   recentModels,
@@ -21,13 +26,22 @@ import { loadingFacts } from "./model_view.ts";
 export class Picker {
   readonly #dialog = byId("picker", HTMLDialogElement);
   readonly #session: ModelSession;
-  readonly #load: (source: ModelSource) => void;
+  readonly #load: (source: ModelSource, details: LoadDetails) => void;
+  readonly #token = byId("picker-token", HTMLInputElement);
+  readonly #fit: FitCheck;
+  readonly #kept: KeptModels;
   readonly #error = byId("picker-error", HTMLElement);
   #served: ModelSource[] = [];
 
-  constructor(session: ModelSession, load: (source: ModelSource) => void) {
+  constructor(session: ModelSession, load: (source: ModelSource, details: LoadDetails) => void) {
     this.#session = session;
     this.#load = load;
+    this.#fit = new FitCheck((source, details) => this.#attempt(() => source, false, details));
+    this.#kept = new KeptModels((source) => this.#attempt(() => source));
+    this.#dialog.addEventListener("close", () => {
+      this.#fit.clear();
+      this.#kept.close();
+    });
     byId("model-chip", HTMLButtonElement).addEventListener("click", () => this.open());
     const reference = byId("picker-reference", HTMLInputElement);
     byId("picker-form", HTMLFormElement).addEventListener("submit", (event) => {
@@ -35,13 +49,17 @@ export class Picker {
       this.#attempt(() => parseReference(reference.value));
     });
     reference.addEventListener("input", () => this.#complain(""));
-    const file = byId("picker-file", HTMLInputElement);
-    byId("picker-choose", HTMLButtonElement).addEventListener("click", () => file.click());
-    file.addEventListener("change", () => {
-      const chosen = file.files?.[0];
-      file.value = "";
-      if (chosen) this.#attempt(() => fromFile(chosen));
-    });
+    byId("picker-look", HTMLButtonElement).addEventListener("click", () => this.#look(() => parseReference(reference.value)));
+    for (const id of ["picker-file", "picker-folder"]) {
+      const input = byId(id, HTMLInputElement);
+      const button = byId(id === "picker-file" ? "picker-choose" : "picker-choose-folder", HTMLButtonElement);
+      button.addEventListener("click", () => input.click());
+      input.addEventListener("change", () => {
+        const chosen = [...(input.files ?? [])];
+        input.value = "";
+        if (chosen.length > 0) this.#attempt(() => fromFiles(chosen));
+      });
+    }
     byId("picker-first", HTMLInputElement).addEventListener("change", ({ target }) => {
       const { state } = session;
       const wanted = (target as HTMLInputElement).checked && state.kind !== "none" ? state.source : null;
@@ -50,7 +68,7 @@ export class Picker {
     session.addEventListener("change", () => {
       if (this.#dialog.open) this.#showPresent();
     });
-    listenForDrops((dropped) => this.#attempt(() => fromFile(dropped), true));
+    listenForDrops((dropped) => this.#attempt(() => fromFiles(dropped), true));
   }
 
   open(): void {
@@ -58,13 +76,31 @@ export class Picker {
     this.#showPresent();
     this.#showChoices();
     if (!this.#dialog.open) this.#dialog.showModal();
+    void this.#kept.show();
     void serverModels().then((models) => {
       this.#served = models;
       if (models.length > 0) this.#showChoices();
     });
   }
 
-  #attempt(make: () => ModelSource, dropped = false): void {
+  /** What is said about this load alone. */
+  #details(source: ModelSource): LoadDetails {
+    const token = this.#token.value.trim();
+    return token && source.kind === "hub" ? { token } : {};
+  }
+
+  #look(make: () => ModelSource): void {
+    try {
+      const source = make();
+      this.#complain("");
+      void this.#fit.look(source, this.#details(source));
+      byId("picker-fit", HTMLElement).scrollIntoView({ block: "nearest" });
+    } catch (error) {
+      this.#complain((error as Error).message);
+    }
+  }
+
+  #attempt(make: () => ModelSource, dropped = false, details: LoadDetails = {}): void {
     let source: ModelSource;
     try {
       source = make();
@@ -75,7 +111,7 @@ export class Picker {
     }
     byId("picker-reference", HTMLInputElement).value = "";
     this.#dialog.close();
-    this.#load(source);
+    this.#load(source, { ...this.#details(source), ...details });
   }
 
   #complain(sentence: string): void {
@@ -129,6 +165,7 @@ export class Picker {
           h("span", { class: "choice-note" }, note),
           chosen ? h("span", { class: "choice-mark" }, icon("check"), "loaded") : null,
         ),
+        iconButton("look", `Look whether ${source.label} fits`, () => this.#look(() => source)),
         forget
           ? iconButton("close", `Forget ${source.label}`, () => (forgetModel(source.reference), this.#showChoices()))
           : null,
@@ -139,11 +176,17 @@ export class Picker {
     const recent = recentModels().map((source) => row(source, note(source, source.reference), true));
     const bundled = BUNDLED.kind === "file" ? [] : [row(BUNDLED, "ships with this page, answers without network")];
     byId("picker-choices", HTMLElement).replaceChildren(...bundled, ...served, ...recent);
+    byId("picker-curated", HTMLElement).replaceChildren(
+      ...CURATED.map((model) => {
+        const word = fitWord(model.bytes);
+        return row(sourceOf(model), noteOf(model) + (word ? ` On this device: ${word}.` : ""));
+      }),
+    );
   }
 }
 
-/** Take a file that is dropped anywhere on the page. */
-function listenForDrops(take: (file: File) => void): void {
+/** Take files, or a folder, dropped anywhere on the page. */
+function listenForDrops(take: (files: File[]) => void): void {
   const veil = byId("drop-veil", HTMLElement);
   let inside = 0;
   const carriesFile = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
@@ -164,9 +207,29 @@ function listenForDrops(take: (file: File) => void): void {
   addEventListener("drop", (event) => {
     inside = 0;
     show(false);
-    const file = event.dataTransfer?.files[0];
-    if (!file) return;
+    const items = [...(event.dataTransfer?.items ?? [])].filter(({ kind }) => kind === "file");
+    if (items.length === 0) return;
     event.preventDefault();
-    take(file);
+    // Entries must be taken before the event is over.
+    const entries = items.map((item) => item.webkitGetAsEntry());
+    const files = [...event.dataTransfer!.files];
+    if (!entries.some((entry) => entry?.isDirectory)) return take(files);
+    void Promise.all(entries.map((entry) => filesIn(entry))).then((found) => take(found.flat()), () => take(files));
   });
+}
+
+/** The files of a dropped folder; folders within it are left out. */
+async function filesIn(entry: FileSystemEntry | null): Promise<File[]> {
+  const asFile = (item: FileSystemEntry) =>
+    new Promise<File>((resolve, reject) => (item as FileSystemFileEntry).file(resolve, reject));
+  if (!entry) return [];
+  if (entry.isFile) return [await asFile(entry)];
+  const reader = (entry as FileSystemDirectoryEntry).createReader();
+  const found: FileSystemEntry[] = [];
+  for (;;) {
+    const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) break;
+    found.push(...some);
+  }
+  return Promise.all(found.filter(({ isFile }) => isFile).map(asFile));
 }

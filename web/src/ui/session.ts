@@ -9,13 +9,14 @@ import type { ModelInfo } from "../protocol.ts";
 import { codeOf, isStop } from "./advice.ts";
 import { askedBackend } from "./support.ts";
 import { Speedometer } from "./format.ts";
+import { askToPersist } from "./kept_models.ts";
 import { type ModelSource, rememberModel } from "./models.ts";
 
 export type SessionState =
   | { kind: "none" }
   | { kind: "loading"; source: ModelSource; progress: Progress; speed: number | null; left: number | null }
   | { kind: "ready"; source: ModelSource; info: ModelInfo; engine: Tilewright; seconds: number }
-  | { kind: "failed"; source: ModelSource; error: { code: string; message: string } }
+  | { kind: "failed"; source: ModelSource; error: { code: string; message: string; details?: Record<string, unknown> } }
   | { kind: "cancelled"; source: ModelSource };
 
 export class ModelSession extends EventTarget {
@@ -44,7 +45,7 @@ export class ModelSession extends EventTarget {
     try {
       await before?.unload().catch(() => undefined);
       if (stop.signal.aborted) return;
-      const model = source.kind === "file" ? source.file : source.reference;
+      const model = source.kind === "file" ? source.files : source.reference;
       const backend = askedBackend();
       const asked = backend ? { ...options, backend } : options;
       const engine = await Tilewright.load(model, { ...asked, onProgress: show, signal: stop.signal });
@@ -53,6 +54,7 @@ export class ModelSession extends EventTarget {
         return;
       }
       rememberModel(source, engine.info.bytes);
+      if (source.kind !== "bundled" && engine.info.stored) void askToPersist();
       const seconds = (performance.now() - begun) / 1000;
       this.#set({ kind: "ready", source, info: engine.info, engine, seconds });
     } catch (error) {

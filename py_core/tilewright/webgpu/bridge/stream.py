@@ -1,7 +1,7 @@
 """Bytes of a model from the browser's side: small reads into Python, large ones past it.
 
 A ``BrowserSource`` wraps a JavaScript ``ByteSource`` (a URL, a Blob, a stored file; see
-``web/src/sources.ts``). Headers are read through it; weights go by ``stream_into``.
+``web/src/store/``). Headers are read through it; weights go by ``stream_into``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def _translated(error: Any) -> TilewrightError:
     reason = error.js_error
     if getattr(reason, "name", "") == "AbortError" or getattr(reason, "code", "") == "cancelled":
         return CancelledError("Loading was stopped.")
-    status = getattr(getattr(reason, "details", None), "status", None)
-    facts = {} if status is None else {"status": int(status)}
+    details = getattr(reason, "details", None)
+    facts = {} if details is None else details.to_py()
     return SourceError(str(reason.message), **facts)
 
 
@@ -71,6 +71,18 @@ class BrowserSource:
             await put(self.js_source, self.signal)
         except JsException as error:
             raise _translated(error) from error
+
+    async def find(self, name: str) -> BrowserSource | None:
+        """Return the file of that name beside this one; None where there is none."""
+        from pyodide.ffi import JsException
+
+        if not hasattr(self.js_source, "find"):
+            return None
+        try:
+            found = await self.js_source.find(name)
+        except JsException as error:
+            raise _translated(error) from error
+        return BrowserSource(found, self.signal) if hasattr(found, "read") else None
 
     def close(self) -> None:
         """Release the file or the connection."""

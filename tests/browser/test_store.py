@@ -1,0 +1,353 @@
+"""The store of models against a scripted hub: nothing is lost, whatever breaks on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model_host import ModelHost
+from playwright.async_api import Browser, BrowserContext, Error, Page
+
+SIZE = 3_000_001
+BLOCK = 262_144
+NAME = "model.Q4_0.gguf"
+CONTENT = random.Random(8).randbytes(SIZE)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+PREPARE = """() => {
+  globalThis.store = new StoreConnection();
+  const hex = (data) => [...new Uint8Array(data)].map((b) => b.toString(16).padStart(2, "0")).join("");
+  // Read a whole file as a load does, and tell its digest and what became of it.
+  globalThis.fetchFile = async ({ stopAt = Infinity, settle = true, keep = false, ...request }) => {
+    request = { block: 262144, pace: { retries: 3, pauseMs: 20 }, ...request };
+    const stop = new AbortController();
+    let source;
+    try {
+      source = await store.open(request, stop.signal);
+      const all = new Uint8Array(source.size);
+      let at = 0;
+      for await (const piece of source.stream(0, source.size, stop.signal)) {
+        all.set(piece, at);
+        at += piece.length;
+        if (at >= stopAt) stop.abort();
+      }
+      if (settle) await source.settle();
+      const facts = await source.facts();
+      if (keep) globalThis.kept = source;
+      return { sha256: hex(await crypto.subtle.digest("SHA-256", all)), ...facts };
+    } catch (error) {
+      return { code: error.code, message: error.message, ...error.details };
+    } finally {
+      if (!keep) source?.close();
+    }
+  };
+}"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[ModelHost]:
+    """A hub with one file of three megabytes."""
+    (tmp_path / NAME).write_bytes(CONTENT)
+    with ModelHost(tmp_path) as host:
+        yield host
+
+
+@pytest.fixture
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A fresh profile; the test page's policy, which knows no other host, is not applied."""
+    context = await browser.new_context(bypass_csp=True)
+    yield context
+    await context.close()
+
+
+@pytest.fixture
+async def visit(context: BrowserContext, server: str) -> Callable[[], Any]:
+    """Opens one more tab of the profile, with a store."""
+
+    async def open_tab() -> Page:
+        page = await context.new_page()
+        await page.goto(f"{server}/test.html")
+        await page.evaluate(PREPARE)
+        return page
+
+    return open_tab
+
+
+@pytest.fixture
+async def page(visit: Callable[[], Any]) -> Page:
+    """The first tab."""
+    tab: Page = await visit()
+    return tab
+
+
+async def fetch(page: Page, url: str, **options: Any) -> dict[str, Any]:
+    work = page.evaluate("(request) => fetchFile(request)", {"url": url, **options})
+    result: dict[str, Any] = await asyncio.wait_for(work, 60)
+    return result
+
+
+async def kept(page: Page) -> list[dict[str, Any]]:
+    files: list[dict[str, Any]] = (await page.evaluate("() => store.list()"))["files"]
+    return files
+
+
+def ranges(host: ModelHost) -> list[tuple[int, int]]:
+    """What was asked for, as (first, last) bytes."""
+    found = []
+    for _, asked in host.asked:
+        first, last = asked.removeprefix("bytes=").split("-")
+        found.append((int(first), int(last)))
+    return found
+
+
+async def test_a_file_arrives_in_parallel_ranges_and_is_checked(
+    page: Page, host: ModelHost
+) -> None:
+    url = f"{host.storage}/{NAME}"
+    result = await fetch(page, url, sha256=DIGEST)
+    assert result["sha256"] == DIGEST
+    assert (result["stored"], result["verified"], result["have"]) == (True, True, SIZE)
+    # No byte was asked for twice, and several ranges were asked for.
+    asked = sorted(ranges(host))
+    assert asked[0] == (0, 65535)
+    assert len(asked) > 8
+    assert [last + 1 for _, last in asked[:-1]] == [first for first, _ in asked[1:]]
+    assert host.sent == SIZE
+    # Once it is stored, no host is needed.
+    host.status = 500
+    before = len(host.asked)
+    assert (await fetch(page, url))["sha256"] == DIGEST
+    assert len(host.asked) == before
+    (entry,) = await kept(page)
+    assert (entry["name"], entry["complete"], entry["verified"]) == (NAME, True, True)
+
+
+async def test_small_reads_fetch_little(page: Page, host: ModelHost) -> None:
+    """A header can be looked at without fetching the weights."""
+    got = await page.evaluate(
+        """async (url) => {
+          const source = await store.open({ url });
+          const some = await source.read(70000, 4);
+          source.close();
+          return [...some];
+        }""",
+        f"{host.storage}/{NAME}",
+    )
+    assert bytes(got) == CONTENT[70000:70004]
+    assert host.sent <= 65536 + 2 * BLOCK
+
+
+@pytest.mark.parametrize("where", [10, 65536, SIZE // 2, SIZE - 5])
+async def test_a_cut_connection_goes_on_at_the_byte(
+    page: Page, host: ModelHost, where: int
+) -> None:
+    asking = asyncio.ensure_future(fetch(page, f"{host.storage}/{NAME}", sha256=DIGEST))
+    host.bytes_per_second = 8e6
+    while host.sent < where and not asking.done():
+        await asyncio.sleep(0.005)
+    host.break_after = 1000
+    result = await asking
+    assert result["sha256"] == DIGEST
+    # Twice at most what one connection had on its way.
+    assert host.sent <= SIZE + BLOCK
+
+
+async def test_the_network_is_gone_for_a_while(
+    page: Page, host: ModelHost, context: BrowserContext
+) -> None:
+    host.bytes_per_second = 1e6
+    url = f"{host.storage}/{NAME}"
+    pace = {"retries": 12, "pauseMs": 50}
+    asking = asyncio.ensure_future(fetch(page, url, sha256=DIGEST, pace=pace))
+    while host.sent < SIZE // 4:
+        await asyncio.sleep(0.01)
+    refused = (503, {"Retry-After": "0"})
+    host.refusals = [refused] * 6
+    host.break_after = 1
+    host.bytes_per_second = 0
+    result = await asking
+    assert result["sha256"] == DIGEST
+    assert host.sent <= SIZE + 2 * BLOCK
+
+
+async def test_a_server_that_ignores_ranges(page: Page, host: ModelHost) -> None:
+    host.ranges = False
+    host.break_after = SIZE // 2
+    result = await fetch(page, f"{host.storage}/{NAME}", sha256=DIGEST)
+    assert result["sha256"] == DIGEST
+    assert result["verified"] is True
+    assert len(host.asked) == 2  # the broken one, and once more
+
+
+async def test_a_host_that_shows_no_headers(page: Page, host: ModelHost) -> None:
+    """Without Access-Control-Expose-Headers a page sees Content-Length alone."""
+    host.readable = False
+    result = await fetch(page, f"{host.storage}/{NAME}", sha256=DIGEST)
+    assert result["sha256"] == DIGEST
+
+
+async def test_another_length_than_listed_is_refused(page: Page, host: ModelHost) -> None:
+    result = await fetch(page, f"{host.storage}/{NAME}", size=SIZE + 1)
+    assert (result["code"], result["reason"]) == ("source_unavailable", "changed")
+    assert await kept(page) == []
+
+
+async def test_a_file_that_changes_between_ranges(page: Page, host: ModelHost) -> None:
+    url = f"{host.storage}/{NAME}"
+    host.bytes_per_second = 2e6
+    asking = asyncio.ensure_future(fetch(page, url))
+    while host.sent < SIZE // 4:
+        await asyncio.sleep(0.01)
+    new = bytes(reversed(CONTENT))
+    (host.folder / NAME).write_bytes(new)
+    host.etag = '"two"'
+    result = await asking
+    assert (result["code"], result["reason"]) == ("source_unavailable", "changed")
+    # The next load takes nothing of the old file.
+    host.bytes_per_second = 0
+    again = await fetch(page, url)
+    assert again["sha256"] == hashlib.sha256(new).hexdigest()
+
+
+async def test_a_damaged_piece_is_noticed_and_never_used_again(
+    page: Page, host: ModelHost
+) -> None:
+    url = f"{host.storage}/{NAME}"
+    host.damage = {SIZE // 2}
+    result = await fetch(page, url, sha256=DIGEST)
+    assert (result["code"], result["reason"]) == ("source_unavailable", "corrupt")
+    assert result["expected"] == DIGEST
+    assert (await fetch(page, url, sha256=DIGEST))["sha256"] == DIGEST
+
+
+async def test_damage_on_the_disk_costs_one_block(page: Page, host: ModelHost) -> None:
+    url = f"{host.storage}/{NAME}"
+    await fetch(page, url, sha256=DIGEST)
+    await page.evaluate(
+        """async () => {
+          const root = await navigator.storage.getDirectory();
+          const folder = await root.getDirectoryHandle("tilewright-models");
+          for await (const [name, handle] of folder.entries()) {
+            if (name.endsWith(".json")) continue;
+            const stream = await handle.createWritable({ keepExistingData: true });
+            await stream.write({ type: "write", position: 1000000, data: new Uint8Array([1, 2, 3]) });
+            await stream.close();
+          }
+        }"""
+    )
+    found = await page.evaluate("(url) => store.call({ method: 'verify', url })", url)
+    assert found == {"blocks": 12, "damaged": 1}
+    before = host.sent
+    again = await fetch(page, url, sha256=DIGEST)
+    assert (again["sha256"], again["verified"]) == (DIGEST, True)
+    assert host.sent - before <= 65536 + BLOCK
+    assert await page.evaluate("(url) => store.call({ method: 'verify', url })", url) == {
+        "blocks": 12,
+        "damaged": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "word"),
+    [(403, "gated", "token"), (404, "missing", "does not exist"), (418, "refused", "418")],
+)
+async def test_refusals_are_told_at_once(
+    page: Page, host: ModelHost, status: int, reason: str, word: str
+) -> None:
+    host.refusals = [(status, {})] * 9
+    result = await fetch(page, f"{host.storage}/{NAME}")
+    assert (result["status"], result["reason"]) == (status, reason)
+    assert word in result["message"]
+    assert len(host.asked) == 1
+
+
+@pytest.mark.parametrize(("status", "reason"), [(429, "rate_limited"), (503, "server")])
+async def test_what_may_pass_is_waited_for(
+    page: Page, host: ModelHost, status: int, reason: str
+) -> None:
+    refused = (status, {"Retry-After": "0"})
+    url = f"{host.storage}/{NAME}"
+    host.refusals = [refused] * 3
+    assert (await fetch(page, url, sha256=DIGEST))["sha256"] == DIGEST
+    host.refusals = [refused] * 9
+    result = await fetch(page, url + "?other")
+    assert (result["status"], result["reason"]) == (status, reason)
+
+
+async def test_a_stop_is_at_once_and_the_next_load_goes_on(page: Page, host: ModelHost) -> None:
+    url = f"{host.storage}/{NAME}"
+    host.bytes_per_second = 1e6
+    stopped = await fetch(page, url, stopAt=SIZE // 3)
+    assert stopped["code"] == "cancelled"
+    host.bytes_per_second = 0
+    await asyncio.sleep(0.1)
+    (entry,) = await kept(page)
+    assert SIZE // 4 < entry["have"] < SIZE
+    before = host.sent
+    assert (await fetch(page, url, sha256=DIGEST))["sha256"] == DIGEST
+    assert host.sent - before <= SIZE - entry["have"] + 65536
+
+
+async def test_a_killed_tab_loses_little(
+    visit: Callable[[], Any], page: Page, host: ModelHost
+) -> None:
+    """The tab goes away in the middle of a write; what it noted before is used, the rest is not."""
+    url = f"{host.storage}/{NAME}"
+    host.bytes_per_second = 0.25e6
+    running = asyncio.ensure_future(fetch(page, url))
+    while host.sent < SIZE * 0.6:
+        assert not running.done(), running.result()
+        await asyncio.sleep(0.02)
+    await page.close()
+    with pytest.raises(Error):
+        await running
+    host.bytes_per_second = 0
+    tab = await visit()
+    (entry,) = await kept(tab)
+    assert 0 < entry["have"] < SIZE
+    before = host.sent
+    result = await fetch(tab, url, sha256=DIGEST)
+    assert (result["sha256"], result["verified"]) == (DIGEST, True)
+    assert host.sent - before <= SIZE - entry["have"] + 65536
+
+
+async def test_a_half_written_entry_is_no_entry(page: Page, host: ModelHost) -> None:
+    url = f"{host.storage}/{NAME}"
+    await fetch(page, url)
+    await page.evaluate(
+        """async () => {
+          const root = await navigator.storage.getDirectory();
+          const folder = await root.getDirectoryHandle("tilewright-models");
+          for await (const [name, handle] of folder.entries()) {
+            if (!name.endsWith(".json")) continue;
+            const text = await (await handle.getFile()).text();
+            const stream = await handle.createWritable();
+            await stream.write(text.slice(0, text.length / 2));
+            await stream.close();
+          }
+        }"""
+    )
+    assert await kept(page) == []
+    assert (await fetch(page, url, sha256=DIGEST))["sha256"] == DIGEST
+
+
+async def test_two_tabs_share_one_download(
+    visit: Callable[[], Any], page: Page, host: ModelHost
+) -> None:
+    other = await visit()
+    host.bytes_per_second = 1e6
+    url = f"{host.storage}/{NAME}"
+    results = await asyncio.gather(*(fetch(tab, url, keep=True) for tab in (page, other)))
+    assert [result["sha256"] for result in results] == [DIGEST, DIGEST]
+    assert host.sent == SIZE
+    # What a tab reads is not removed under it.
+    assert await page.evaluate("(url) => store.call({ method: 'remove', url })", url) is False
+    for tab in (page, other):
+        await tab.evaluate("() => kept.close()")
+    await asyncio.sleep(0.1)
+    assert await page.evaluate("(url) => store.call({ method: 'remove', url })", url) is True
+    assert await kept(page) == []
