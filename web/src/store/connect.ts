@@ -3,6 +3,7 @@
  */
 
 import { SourceError, throwIfStopped, TilewrightError } from "../errors.ts";
+import { openWorker } from "../worker_address.ts";
 import type { Looking, Resolved } from "./hub.ts";
 import { type ByteSource, checkRange, PIECE } from "./source.ts";
 import type { Kept, OpenRequest } from "./store.ts";
@@ -36,10 +37,7 @@ interface Waiting {
 
 /** A connection to a store of its own worker. */
 export class StoreConnection {
-  readonly #worker = new Worker(new URL(STORE_WORKER, import.meta.url), {
-    type: "module",
-    name: "tilewright store",
-  });
+  readonly #worker = openWorker(new URL(STORE_WORKER, import.meta.url));
   readonly #waiting = new Map<number, Waiting>();
   #next = 1;
   #dead: TilewrightError | undefined;
