@@ -216,7 +216,7 @@ async def test_the_picker_loads_references_and_files(chat: OpenPage, tmp_path: P
     await expect(dialog).to_contain_text("2,048 tokens")
     await shot(page, "picker")
     field = dialog.get_by_label("From the Hub, or any address")
-    for wrong in ("", "hf:org/repo", "file:///etc/passwd", "javascript:alert(1)"):
+    for wrong in ("", "hf:org", "file:///etc/passwd", "javascript:alert(1)"):
         await field.fill(wrong)
         await page.keyboard.press("Enter")
         await expect(dialog.get_by_role("alert")).not_to_be_empty()
@@ -225,6 +225,7 @@ async def test_the_picker_loads_references_and_files(chat: OpenPage, tmp_path: P
     await expect(page.locator("#model-name")).to_have_text("tiny-Q4_K_M")
     await page.get_by_role("button", name="Model:").click()
     await expect(dialog).to_contain_text("hf:org/repo/tiny-Q4_K_M.gguf")
+    await expect(dialog.locator("#picker-curated")).to_contain_text("Apache-2.0")
     model = tmp_path / "mine.gguf"
     model.write_bytes(b"GGUF")
     await page.set_input_files("#picker-file", model)
