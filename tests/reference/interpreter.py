@@ -75,6 +75,8 @@ class Interpreter:
         self.graph = graph
         self.dtype = dtype
         self._tensors = {name: array.astype(dtype) for name, array in tensors.items()}
+        self.adapters: dict[int, tuple[int, float]] = {}
+        """Slot -> number and strength of its adapter."""
         self._caches: dict[int, _Cache] = {}
         self._values: dict[ops.Value, Array] = {}
         self._step: tuple[Array, Array, Array, Array] | None = None
@@ -304,6 +306,12 @@ class Interpreter:
         y = self._get(op.y).reshape(-1, op.used, op.out.width)
         out = (y * self._get(op.weights_of)[:, :, None]).sum(axis=1)
         self._put(op.out, out if op.residual is None else out + self._get(op.residual))
+
+    def _Adapters(self, op: ops.Adapters) -> None:
+        assert self._step is not None
+        chosen = [self.adapters.get(int(slot), (0, 0.0)) for slot in self._step[2]]
+        self._put(op.out_which, np.asarray([[number] for number, _ in chosen]))
+        self._put(op.out_strength, np.asarray([[strength] for _, strength in chosen]))
 
     def _GateRows(self, op: ops.GateRows) -> None:
         out = self._get(op.x) * ACTIVATIONS["sigmoid"](self._get(op.gate))

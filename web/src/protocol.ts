@@ -32,6 +32,7 @@ export interface Sampling {
   logprobs?: number;
   max_tokens?: number;
   ignore_eos?: boolean;
+  adapter?: string;
 }
 
 /** Load a model from a URL or from the ``File`` sent with the message. */
@@ -89,6 +90,18 @@ export interface Embed {
   id: number;
   texts?: string[];
   ids?: number[][];
+}
+
+/** Load a LoRA adapter beside the model, under ``name``; or forget it (``remove``).
+
+    A GGUF adapter, or PEFT's adapter_model.safetensors with adapter_config.json beside it. */
+export interface Adapter {
+  type: "adapter";
+  id: number;
+  name: string;
+  url?: string;
+  headers?: Record<string, string>;
+  remove?: boolean;
 }
 
 /** The page has taken one ``delta`` or ``events`` of a request. */
@@ -273,6 +286,6 @@ export interface Failure {
   details: Record<string, unknown>;
 }
 
-export type Request = Load | Inspect | Generate | Api | Embed | Ack | Abort | Unload | Stats | SelfTest | Tune | TuningRecords;
+export type Request = Load | Inspect | Adapter | Generate | Api | Embed | Ack | Abort | Unload | Stats | SelfTest | Tune | TuningRecords;
 
 export type Response = Ready | ProgressReport | Loaded | DeltaReport | Done | Events | Reply | Result | Failure;

@@ -75,6 +75,8 @@ class Engine:
         self._cancelled: list[Sequence] = []
         # The draws submitted and not read back, oldest first, each with the sequences of its rows.
         self._pending: deque[tuple[Sequence, ...]] = deque()
+        self._adapted: set[int] = set()
+        """Slots whose last sequence had an adapter."""
         self._device = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -160,13 +162,14 @@ class Engine:
         finally:
             generation.cancel()
 
-    async def logits(self, ids: Ids[int]) -> AsyncIterator[bytes]:
+    async def logits(self, ids: Ids[int], *, adapter: str | None = None) -> AsyncIterator[bytes]:
         """Yield the logits of all positions in order, in pieces ``f32[rows, V]`` little-endian."""
-        async with self._guest(ids) as sequence:
+        async with self._guest(ids, adapter) as sequence:
             for start in range(0, len(sequence.ids), self._runner.logits_chunk):
                 piece = sequence.ids[start : start + self._runner.logits_chunk]
                 async with self._device:
                     self._check(sequence)
+                    self._choose_adapter(sequence)
                     await self._runner.prefill(sequence.slot, piece, start, want="all")
                     data = await self._runner.logits(len(piece))
                 self._prompt_tokens += len(piece)
@@ -276,6 +279,7 @@ class Engine:
         sequence, runner = action.sequence, self._runner
         self._upload_blocks(sequence)
         want: Want = "last" if action.last else "none"
+        self._choose_adapter(sequence)
         await runner.prefill(sequence.slot, action.ids, action.start, want=want)
         self._prefill_chunks += 1
         self._prompt_tokens += len(action.ids)
@@ -287,6 +291,15 @@ class Engine:
             await runner.sample(sequence.slot)
             self._pending.append((sequence,))
         self._scheduler.submitted(action)
+
+    def _choose_adapter(self, sequence: Sequence) -> None:
+        """Tell the runner which adapter the sequence's slot uses, where that changes."""
+        name, slot = sequence.sampling.adapter, sequence.slot
+        if name is None and slot not in self._adapted:
+            return
+        choose = self._runner.set_adapter  # type: ignore[attr-defined]  # see _adapter_seed
+        choose(slot, name)
+        (self._adapted.discard if name is None else self._adapted.add)(slot)
 
     async def _submit_decode(self, action: Decode) -> None:
         for sequence in action.sequences:
@@ -429,8 +442,8 @@ class Engine:
     # Guests: work that needs a slot and blocks, but no decoding.
 
     @asynccontextmanager
-    async def _guest(self, ids: Ids[int]) -> AsyncIterator[Sequence]:
-        sequence = self._sequence(ids, _GREEDY, None, guest=True)
+    async def _guest(self, ids: Ids[int], adapter: str | None = None) -> AsyncIterator[Sequence]:
+        sequence = self._sequence(ids, replace(_GREEDY, adapter=adapter), None, guest=True)
         self._scheduler.add(sequence)
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._guests[sequence] = admitted
@@ -461,4 +474,16 @@ class Engine:
         limit = self.context_length
         if sampling.max_tokens is not None:
             limit = min(limit, len(known) + sampling.max_tokens)
-        return Sequence(self._serial, known, len(known), sampling, limit, constraint, guest=guest)
+        made = Sequence(self._serial, known, len(known), sampling, limit, constraint, guest=guest)
+        made.table.seed = self._adapter_seed(sampling.adapter)
+        return made
+
+    def _adapter_seed(self, name: str | None) -> bytes:
+        """Return what tells an adapter's keys and values from others' in the prefix cache."""
+        if name is None:
+            return b""
+        adapters = getattr(self._runner, "adapters", None)
+        if adapters is None:
+            raise InvalidRequestError("This backend takes no adapters yet.", field="adapter")
+        _, _, serial = adapters.find(name)
+        return b"adapter %d" % serial

@@ -27,7 +27,8 @@ LOGITS_CHUNK = 64
 EXACT_CACHE = 64 << 20
 """Bytes up to which the KV cache is f32 where the caller does not choose."""
 
-Family = Literal["prefill", "all", "decode", "embed"]
+Family = Literal["prefill", "all", "decode", "embed", "prefill+", "all+", "decode+"]
+"""With a plus: steps in which a sequence has an adapter (``adapters.py``)."""
 
 
 def default_context(file: ModelFile) -> int:
@@ -76,9 +77,10 @@ def until_cache(graph: Graph) -> Graph:
 
 def capacities(family: Family, chunk: int, logits_chunk: int, many: int) -> dict[Rows, int]:
     """Return the most rows of each kind in a step; ``chunk`` tokens of a prompt, ``many`` slots."""
-    return {
+    found: dict[str, dict[Rows, int]] = {
         "prefill": {Rows.TOKENS: chunk, Rows.OUTPUTS: 1, Rows.SEQUENCES: 1},
         "all": dict.fromkeys((Rows.TOKENS, Rows.OUTPUTS), logits_chunk) | {Rows.SEQUENCES: 1},
         "decode": dict.fromkeys(Rows, many),
         "embed": {Rows.TOKENS: chunk, Rows.OUTPUTS: 1, Rows.SEQUENCES: many},
-    }[family]
+    }
+    return found[family.rstrip("+")]

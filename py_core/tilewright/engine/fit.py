@@ -91,6 +91,8 @@ class Fit:
 class LoadPlan:
     """The graphs of a model on a device, and what they need."""
 
+    plain: Graph
+    """Not fused."""
     graphs: Mapping[Family, Graph]
     fit: Fit
 
@@ -151,7 +153,7 @@ async def plan_load(
 
     if not found.fits or complete:
         found = _advise(found, file, fits_with, choices)
-    return LoadPlan(graphs, found)
+    return LoadPlan(plain, graphs, found)
 
 
 def _options(plain: Graph, kv: KvKind | None, cache_tokens: int | None, max_sequences: int) -> Any:

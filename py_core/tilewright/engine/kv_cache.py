@@ -25,6 +25,8 @@ class BlockTable:
     blocks: list[int] = field(default_factory=list)
     digests: list[Digest] = field(default_factory=list)
     """Of the leading blocks whose content has been registered."""
+    seed: Digest = b""
+    """What content depends on beside ids: the adapter."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class BlockManager:
         """
         if table.blocks:
             raise ValueError("the table already has blocks")
-        digests = self._match(ids) if share else []
+        digests = self._match(ids, table.seed) if share else []
         shared = [self._block_of[digest] for digest in digests]
         fresh = self.needed(len(ids)) - len(shared)
         if fresh > len(self._free) - sum(not self._references[block] for block in shared):
@@ -104,7 +106,7 @@ class BlockManager:
         """Make full blocks findable: ``ids`` are known and ``computed`` positions are submitted."""
         full = min(len(ids), computed) // self.size
         for number in range(len(table.digests), full):
-            previous = table.digests[-1] if table.digests else b""
+            previous = table.digests[-1] if table.digests else table.seed
             digest = _chain(previous, ids[number * self.size : (number + 1) * self.size])
             table.digests.append(digest)
             block = table.blocks[number]
@@ -118,7 +120,7 @@ class BlockManager:
         count = min(len(table.digests), len(ids) // self.size)
         for block in table.blocks[:count]:
             self._hold(block)
-        return BlockTable(table.blocks[:count], table.digests[:count])
+        return BlockTable(table.blocks[:count], table.digests[:count], table.seed)
 
     def truncate(self, table: BlockTable, tokens: int) -> None:
         """Give back the blocks beyond ``tokens`` positions.
@@ -159,10 +161,10 @@ class BlockManager:
         held = self.total - len(self._free)
         return BlockStats(self.total, held, cached, self._hits, self._queries, self._evictions)
 
-    def _match(self, ids: Sequence[int]) -> list[Digest]:
+    def _match(self, ids: Sequence[int], seed: Digest) -> list[Digest]:
         """Return the digests of the leading full blocks that are in the cache."""
         found: list[Digest] = []
-        digest = b""
+        digest = seed
         for start in range(0, (len(ids) - 1) // self.size * self.size, self.size):
             digest = _chain(digest, ids[start : start + self.size])
             if digest not in self._block_of:

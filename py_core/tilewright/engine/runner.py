@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
+from ..formats.lora import LoraAdapter
 from ..formats.model_file import ModelFile
 from ..graph.fuse import FusionPlan
+from ..graph.ops import Adapters as AdapterInputs
 from ..graph.ops import Graph, Rows
 from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device, Fence
@@ -28,6 +30,7 @@ from ..webgpu.plan import Plan, record
 from ..webgpu.replay import replayer
 from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
 from . import families
+from .adapters import ADAPTED, Adapters
 from .families import LOGITS_CHUNK, PREFILL_BUCKETS, Family, until_cache
 from .fit import plan_load
 from .runner_protocol import RowResult, StepResult, Want
@@ -57,9 +60,16 @@ class ModelRunner:
         *,
         context_length: int,
         choose: Choose = default_choice,
+        adapters: Adapters | None = None,
     ) -> None:
         self.device = device
-        self.graphs = graphs
+        self.graphs = dict(graphs)
+        self.adapters = adapters
+        """LoRA adapters; None where the model cannot have any."""
+        self._adapter_of: dict[int, tuple[int, float]] = {}
+        """Slot -> its adapter's number and strength."""
+        self._prefilled: Family = "prefill"
+        """The family of the last prefill that left logits to draw from."""
         self.choose = choose
         self.context_length = context_length
         some = next(iter(graphs.values()))
@@ -130,7 +140,15 @@ class ModelRunner:
                 tokens=plan.fit.cache_tokens,
                 max_sequences=max_sequences,
             )
-            return cls(device, plan.graphs, state, context_length=context, choose=choose)
+            adapters = Adapters(device, plan.plain, file, plan.fit.kv, weights)
+            return cls(
+                device,
+                plan.graphs,
+                state,
+                context_length=context,
+                choose=choose,
+                adapters=adapters if plan.plain.logits is not None else None,
+            )
 
     # -- plans -----------------------------------------------------------------------------------
 
@@ -207,6 +225,52 @@ class ModelRunner:
         """Weights, cache and tables, as the tuner reads them."""
         return self._state
 
+    # -- adapters --------------------------------------------------------------------------------
+
+    async def add_adapter(self, adapter: LoraAdapter) -> None:
+        """Keep an adapter for the sequences that ask for it by name."""
+        if self.adapters is None:
+            raise UnsupportedModelError("This model makes embeddings; it takes no adapters.")
+        self._use_adapted(await self.adapters.add(adapter))
+
+    async def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; sequences that still use it go on without."""
+        if self.adapters is None:
+            raise UnsupportedModelError("This model makes embeddings; it takes no adapters.")
+        self._use_adapted(await self.adapters.remove(name))
+
+    def _use_adapted(self, graphs: Mapping[Family, Graph]) -> None:
+        for family in ADAPTED:
+            self.graphs.pop(family, None)
+            step = self._families.pop(family, None)
+            if step is not None:
+                step.release(self.device)
+        self.graphs.update(graphs)
+        if not graphs:
+            self._adapter_of.clear()
+        self._plans = {key: plan for key, plan in self._plans.items() if key[0] not in ADAPTED}
+        self._sampler.forget(ADAPTED)
+        self._rows = None
+
+    def set_adapter(self, slot: int, name: str | None) -> None:
+        """Choose the adapter of a slot's next steps; None: the model as it is."""
+        self._rows = None
+        self._adapter_of.pop(slot, None)
+        if name is not None and self.adapters is not None:
+            number, strength, _ = self.adapters.find(name)
+            self._adapter_of[slot] = (number, strength)
+
+    def _write_adapters(self, family: Family, slots: Sequence[int]) -> None:
+        """Write which adapter each row of a step uses."""
+        first = self._graph(family).ops[0]
+        if not isinstance(first, AdapterInputs):
+            return
+        step, chosen = self._step(family), [self._adapter_of.get(s, (0, 0.0)) for s in slots]
+        write = self.device.queue.write_buffer
+        which, strength = step.value(first.out_which), step.value(first.out_strength)
+        write(which.buffer, 0, u32([number for number, _ in chosen]))
+        write(strength.buffer, 0, array("f", [value for _, value in chosen]).tobytes())
+
     # -- per slot --------------------------------------------------------------------------------
 
     def set_blocks(self, slot: int, blocks: Sequence[int], first: int = 0) -> None:
@@ -232,6 +296,8 @@ class ModelRunner:
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
         """Submit one chunk of a sequence."""
         family: Family = "all" if want == "all" else "prefill"
+        if slot in self._adapter_of:
+            family = "all+" if want == "all" else "prefill+"
         most = self.logits_chunk if want == "all" else self.prefill_chunk
         if not 0 < len(ids) <= most:
             raise InvalidRequestError(f"A step takes 1 to {most} tokens, not {len(ids)}.")
@@ -251,10 +317,12 @@ class ModelRunner:
         self._write_inputs(
             step, ids, range(start, start + len(ids)), [slot] * len(ids), list(wanted)
         )
+        self._write_adapters(family, [slot] * len(ids))
         step.write_step(self.device, tokens=len(ids), outputs=outputs, sequences=1, first_slot=slot)
         self._replay.submit([plan])
         if graph.logits is not None:
             self._logits_of = step.value(graph.logits)
+            self._prefilled = family
         # A long prompt must not flood the queue, or stopping it would come too late.
         self._fences.append(self.device.fence())
         if len(self._fences) > 2:
@@ -277,9 +345,9 @@ class ModelRunner:
     async def sample(self, slot: int) -> None:
         """Submit the draw from the last prefill's logits."""
         structure = self._sampler.structure([slot], 1, advance=False)
-        step = self._step("prefill")
-        logits = self._graph("prefill").logits
-        plan = await self._sampler.plan("prefill", structure, step, logits)
+        family = self._prefilled
+        step, logits = self._step(family), self._graph(family).logits
+        plan = await self._sampler.plan(family, structure, step, logits)
         self._replay.submit([plan], self._sampler.results(1))
         self._queue.append(_Queued((slot,), structure.logprobs))
         self._rows = None
@@ -295,15 +363,17 @@ class ModelRunner:
     async def _enter_batch(self, slots: tuple[int, ...]) -> None:
         """Write the rows of the decode family for a new batch; ids stay on the GPU."""
         capacity = min(_batch(len(slots)), self.max_sequences)
-        graph = self._graph("decode")
-        forward = await self._plan("decode", dict.fromkeys(Rows, capacity), graph, "logits")
-        step = self._step("decode")
+        family: Family = "decode+" if any(s in self._adapter_of for s in slots) else "decode"
+        graph = self._graph(family)
+        forward = await self._plan(family, dict.fromkeys(Rows, capacity), graph, "logits")
+        step = self._step(family)
         structure = self._sampler.structure(slots, capacity, advance=True)
-        draw = await self._sampler.plan("decode", structure, step, graph.logits)
+        draw = await self._sampler.plan(family, structure, step, graph.logits)
         self._decode_plans, self._decode_logprobs = (forward, draw), structure.logprobs
         write = self.device.queue.write_buffer
         write(step.slots.buffer, 0, u32(slots))
         write(step.outputs.buffer, 0, u32(range(len(slots))))
+        self._write_adapters(family, slots)
         count = len(slots)
         step.write_step(
             self.device, tokens=count, outputs=count, sequences=count, first_slot=slots[0]
@@ -409,6 +479,8 @@ class ModelRunner:
         for step in self._families.values():
             step.release(self.device)
         self._sampler.release()
+        if self.adapters is not None:
+            self.adapters.release()
         self._state.release(self.device)
         self._plans.clear()
 

@@ -178,6 +178,10 @@ class Sampler:
         made = sample.kernels(structure, tuning, self._device.capabilities)
         return [Call(kernel, ranges) for kernel in made]
 
+    def forget(self, families: Sequence[str]) -> None:
+        """Drop the plans that draw from these families' logits."""
+        self._plans = {key: plan for key, plan in self._plans.items() if key[0] not in families}
+
     def release(self) -> None:
         """Free the buffers."""
         for found in self._ranges.values():

@@ -54,6 +54,8 @@ class SamplingParams:
     """Ids that end the answer; the last TokenOutput has the id, with finish_reason ``stop``."""
     ignore_eos: bool = False
     """Generate on past ``stop_ids``."""
+    adapter: str | None = None
+    """Name of a loaded LoRA adapter; None: the model as it is."""
 
     def __post_init__(self) -> None:
         _number("temperature", self.temperature, 0.0, 100.0)
@@ -75,6 +77,8 @@ class SamplingParams:
             _number("logit_bias", bias, -1e6, 1e6)
         for token in self.stop_ids:
             _integer("stop_ids", token, 0)
+        if self.adapter is not None and not isinstance(self.adapter, str):
+            raise _invalid("adapter", "the name of a loaded adapter")
         if not isinstance(self.ignore_eos, bool):
             raise _invalid("ignore_eos", "true or false")
 

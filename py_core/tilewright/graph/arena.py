@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .ops import Graph, Rows, Value
+from .ops import Adapters, Graph, Rows, Value
 
 _BYTES = 4
 """All activations are f32 or u32."""
@@ -62,6 +62,10 @@ def lifetimes(graph: Graph, row_counts: Mapping[Rows, int]) -> list[Lifetime]:
             made[value.storage] = last[value.storage] = index
         for value in op.inputs():
             last[value.storage] = index
+    for op in graph.ops:
+        if isinstance(op, Adapters):  # written before the step, and not again for each
+            for value in op.outputs():
+                made[value], last[value] = 0, len(graph.ops)
     for end in (graph.logits, graph.hidden, graph.pooled):
         if end is not None:
             last[end.storage] = len(graph.ops)

@@ -374,6 +374,17 @@ class GateRows(Op):
 
 
 @dataclass(frozen=True)
+class Adapters(Op):
+    """The adapter of each token and its strength: inputs of a step, written by the runner.
+
+    out_which: u32[T, 1]; out_strength: f32[T, 1], 0 where a token has none.
+    """
+
+    out_which: Value
+    out_strength: Value
+
+
+@dataclass(frozen=True)
 class TakeOutputs(Op):
     """out f32[R, width] = the rows of x whose logits are wanted (indices are a step input)."""
 

@@ -29,7 +29,7 @@ from ..errors import (
     UnsupportedModelError,
 )
 from ..formats.model_file import ModelFile
-from ..formats.open import open_model
+from ..formats.open import FindFile, open_model
 from ..formats.source import ByteSource
 from ..settings import current
 from ..text.chat_template import ChatTemplate
@@ -306,6 +306,32 @@ class ChatModel:
         if not all(ids):
             raise InvalidRequestError("An input is empty.", field="input")
         return Embedded(await self.engine.embed(ids), sum(map(len, ids)))
+
+    async def add_adapter(
+        self,
+        source: str | os.PathLike[str] | ByteSource,
+        name: str | None = None,
+        find: FindFile | None = None,
+    ) -> str:
+        """Load a LoRA adapter beside the model; return the name by which requests choose it.
+
+        ``source``: a GGUF adapter, a PEFT folder, or its adapter_model.safetensors; with a source,
+        ``find`` gives the files beside it. ``name``: default the file's, without its suffix.
+        Raises FormatError, UnsupportedModelError, SourceError, OutOfMemoryError.
+        """
+        from ..formats.lora import open_adapter
+
+        if not isinstance(self.runner, ModelRunner):
+            raise UnsupportedModelError("The WebAssembly backend takes no adapters yet.")
+        adapter = await open_adapter(source, self.file, find)
+        adapter = replace(adapter, name=name or adapter.name)
+        await self.runner.add_adapter(adapter)
+        return adapter.name
+
+    async def remove_adapter(self, name: str) -> None:
+        """Forget an adapter. Raises InvalidRequestError where there is none of that name."""
+        if isinstance(self.runner, ModelRunner):
+            await self.runner.remove_adapter(name)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the engine and of its plans, and the memory on the device."""

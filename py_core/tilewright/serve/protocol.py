@@ -45,6 +45,8 @@ class Sampling(TypedDict, total=False):
     logprobs: int
     max_tokens: int
     ignore_eos: bool
+    adapter: str
+    """Name of a LoRA adapter that was loaded with ``adapter``."""
 
 
 class Load(TypedDict):
@@ -111,6 +113,20 @@ class Embed(TypedDict):
     id: int
     texts: NotRequired[list[str]]
     ids: NotRequired[list[list[int]]]
+
+
+class Adapter(TypedDict):
+    """Load a LoRA adapter beside the model, under ``name``; or forget it (``remove``).
+
+    A GGUF adapter, or PEFT's adapter_model.safetensors with adapter_config.json beside it.
+    """
+
+    type: Literal["adapter"]
+    id: int
+    name: str
+    url: NotRequired[str]
+    headers: NotRequired[dict[str, str]]
+    remove: NotRequired[bool]
 
 
 class Ack(TypedDict):
@@ -325,6 +341,7 @@ class Failure(TypedDict):
 Request = (
     Load
     | Inspect
+    | Adapter
     | Generate
     | Api
     | Embed

@@ -53,6 +53,14 @@ class Model(Protocol):
         """Return the vectors of texts or of lists of ids."""
         ...
 
+    async def add_adapter(self, source: Any, name: str | None = None) -> str:
+        """Load a LoRA adapter."""
+        ...
+
+    async def remove_adapter(self, name: str) -> None:
+        """Forget a LoRA adapter."""
+        ...
+
     def stats(self) -> dict[str, Any]:
         """Return the counters."""
         ...
@@ -148,6 +156,8 @@ class WorkerLoop:
             await self._load(message, number)
         elif kind == "inspect":
             await self._inspect(message, number)
+        elif kind == "adapter":
+            await self._adapter(message, number)
         elif kind == "generate":
             await self._generate(message, number)
         elif kind == "api":
@@ -234,6 +244,17 @@ class WorkerLoop:
         capabilities = await Device.probe()
         found = await inspect(file, capabilities, options=options, choices=choices)
         self._send(type="result", id=number, value=found)
+
+    async def _adapter(self, message: Message, number: int) -> None:
+        """Load a LoRA adapter, or forget it."""
+        model, name = self._loaded(), message.get("name")
+        if not isinstance(name, str) or not name:
+            raise InvalidRequestError("An adapter needs a name.", field="name")
+        if message.get("remove"):
+            await model.remove_adapter(name)
+        else:
+            await model.add_adapter(await self._open_source(number), name)
+        self._send(type="result", id=number, value={"name": name})
 
     async def _prepare(self, model: Model) -> None:
         """Compile while the first prompt is being typed; what fails here, fails there again."""

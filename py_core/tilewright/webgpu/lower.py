@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import KernelError
 from ..graph.ops import (
     Activate,
+    Adapters,
     Add,
     AddRow,
     Attention,
@@ -104,6 +105,8 @@ class Lowering:
 
     def _op(self, op: Op) -> list[Call]:
         match op:
+            case Adapters():
+                return []  # inputs of the step
             case Linear():
                 return self._linear(op)
             case QkvPrepare():

@@ -32,6 +32,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantize", choices=TARGETS, help="encode F32, F16 and BF16 matrices while loading"
     )
+    parser.add_argument(
+        "--adapter", metavar="PATH", help="a LoRA adapter: a .gguf file or a PEFT folder"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -76,6 +79,7 @@ def sampling_of(arguments: argparse.Namespace) -> SamplingParams:
         logprobs=arguments.logprobs,
         max_tokens=arguments.max_tokens,
         ignore_eos=arguments.ignore_eos,
+        adapter=None if arguments.adapter is None else Path(arguments.adapter).stem,
     )
 
 
@@ -93,6 +97,12 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
     path = await local_path(arguments.model, quiet=arguments.quiet)
     model = await ChatModel.load(path, options=LoadOptions(**given), on_progress=bar.show)
     bar.close()
+    if arguments.adapter is not None:
+        try:
+            await model.add_adapter(arguments.adapter)
+        except BaseException:
+            await model.close()
+            raise
     return model
 
 
