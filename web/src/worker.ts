@@ -7,7 +7,7 @@
  */
 
 import { TilewrightError } from "./errors.ts";
-import type { Inspect, Load, Request, Response } from "./protocol.ts";
+import type { Adapter, Inspect, Load, Request, Response } from "./protocol.ts";
 import { installOpenAI, keepSnapshot, startPython } from "./runtime.ts";
 import { type ModelPlace, type OpenedModel, openModel } from "./store/open_model.ts";
 import type { ByteSource } from "./store/source.ts";
@@ -22,7 +22,7 @@ interface Ping {
   type: "ping";
 }
 /** A load, with what only this side of the worker needs to find the bytes. */
-type LoadHere = (Load | Inspect) & { place?: Omit<ModelPlace, "url" | "headers" | "signal"> };
+type LoadHere = (Load | Inspect | Adapter) & { place?: Omit<ModelPlace, "url" | "headers" | "signal"> };
 
 const begun = performance.now();
 const loads = new Map<number, { message: LoadHere; stop: AbortController; opened?: OpenedModel }>();
@@ -90,7 +90,7 @@ addEventListener("message", ({ data }: MessageEvent<Request | Start | Ping>) => 
     });
     return;
   }
-  if (data.type === "load" || data.type === "inspect") {
+  if (data.type === "load" || data.type === "inspect" || data.type === "adapter") {
     loads.set(data.id, { message: data, stop: new AbortController() });
   }
   if (data.type === "abort") loads.get(data.id)?.stop.abort();

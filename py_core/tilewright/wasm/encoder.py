@@ -8,11 +8,10 @@ from __future__ import annotations
 from ..formats.quant import QuantType
 from ..formats.requantized import PIECE
 from ..formats.source import ByteSource
-from .assembler import Memory, Module
+from .assembler import Module
+from .host import IMPORTED, Instance, Memory, here
 from .kernels.encode import SCRATCH_BYTES, add_encode
-from .native import NativeInstance, NativeMemory
 
-_IMPORTED = Memory("env", "memory", 1)
 _INPUT = 64
 _OUTPUT = _INPUT + 4 * PIECE
 _SCRATCH = _OUTPUT + 2 * PIECE
@@ -23,8 +22,8 @@ class Encoder:
     """Encodes weights; give ``encode`` to ``formats.requantized.requantize``."""
 
     def __init__(self) -> None:
-        self._memory: NativeMemory | None = None
-        self._instances: dict[tuple[str, str], NativeInstance] = {}
+        self._memory: Memory | None = None
+        self._instances: dict[tuple[str, str], Instance] = {}
 
     async def encode(
         self, source: ByteSource, offset: int, weights: int, stored: QuantType, wanted: QuantType
@@ -33,21 +32,18 @@ class Encoder:
 
         Raises SourceError, and DeviceUnavailableError where WebAssembly cannot run.
         """
-        data = await source.read(offset, weights * stored.nbytes)
         if self._memory is None:
-            self._memory = NativeMemory(_BYTES)
+            self._memory = here().allocate(_BYTES, False)
         blocks = weights // wanted.block
         instance = self._instance(self._memory, stored, wanted)
-        self._memory.write(_INPUT, data)
+        await self._memory.fill(_INPUT, source, offset, weights * stored.nbytes)
         instance.call("encode", _INPUT, blocks, _OUTPUT, _SCRATCH)
         return self._memory.read(_OUTPUT, blocks * wanted.nbytes)
 
-    def _instance(
-        self, memory: NativeMemory, stored: QuantType, wanted: QuantType
-    ) -> NativeInstance:
+    def _instance(self, memory: Memory, stored: QuantType, wanted: QuantType) -> Instance:
         key = (stored.name, wanted.name)
         if key not in self._instances:
-            module = Module(_IMPORTED)
+            module = Module(IMPORTED)
             add_encode(module, *key)
             self._instances[key] = memory.instantiate(module.assemble())
         return self._instances[key]
