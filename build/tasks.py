@@ -84,8 +84,14 @@ def check(arguments: list[str]) -> int:
 
 
 def bench(arguments: list[str]) -> int:
-    """Run the benchmarks, or those whose file names are given; they print JSON lines."""
+    """Run the benchmarks, or those whose file names are given; they print JSON lines.
+
+    ``--tuning``: that of the tuner alone, with its options.
+    """
     site([])
+    if "--tuning" in arguments:
+        rest = [word for word in arguments if word != "--tuning"]
+        return call([PYTHON, "tests/bench/bench_tuning.py", *rest])
     scripts = sorted((ROOT / "tests" / "bench").glob("bench_*.py"))
     chosen = [path for path in scripts if not arguments or path.stem in arguments]
     return max((call([PYTHON, path]) for path in chosen), default=0)

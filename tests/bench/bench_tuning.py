@@ -1,10 +1,9 @@
-"""What tuning is worth: naive, fixed constants, default and tuned in one run; JSON lines.
+"""What tuning is worth: naive, llama.cpp's constants, our default and tuned, in one run.
 
-Tunes a model (``--budget`` seconds) into a folder of its own, then times whole steps with each
-choice in turn, so that a busy machine disturbs all alike. On CPU adapters the processor time of
-this process is what counts: the driver's threads are in it. ``--exhaustive`` also times every
-candidate of the largest kernel of each step at length, and says how near the choice comes. Nothing
-passes or fails here. Run: ``python tests/bench/bench_tuning.py [--model FILE]``.
+Prints JSON lines, then a table. Natively on the adapter at hand (on CPU adapters the processor time
+of this process is what counts: the driver's threads are in it) and in headless Chromium on its
+software adapter (wall clock). Nothing passes or fails here. The models are made if they are missing.
+Run: ``python3 build bench --tuning [--where native|chromium] [--models S.Q4_0 M.Q4_K ...]``.
 """
 
 from __future__ import annotations
@@ -14,161 +13,145 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "py_core"))
-
-from tilewright.engine.runner import ModelRunner
-from tilewright.engine.tuning import tune, workloads
-from tilewright.errors import KernelError
-from tilewright.formats.open import open_model
-from tilewright.tuning import space
-from tilewright.tuning.bench import Bench
-from tilewright.tuning.store import Records
-from tilewright.tuning.verify import submit
-from tilewright.tuning.workload import Subject, Workload
-from tilewright.webgpu.device import Device
-from tilewright.webgpu.kernels import matmul, matvec
-from tilewright.webgpu.kernels.kernel import Capabilities
-from tilewright.webgpu.lower import Choose, default_choice, naive_choice
-from tilewright.webgpu.plan import record
-
 ROOT = Path(__file__).resolve().parents[2]
-TOKENS = {"decode": 1, "prefill": 64}
+sys.path[:0] = [str(ROOT / "py_core"), str(ROOT / "tests" / "bench"), str(ROOT / "tests/browser")]
+
+import random_models  # noqa: E402
+import tuning_measures  # noqa: E402
+
+FOLDER = ROOT / ".build" / "bench"
+MODELS = ("S.Q4_0", "S.Q4_K", "M.Q4_0", "M.Q4_K")
+PARTS = ("compare", "exhaustive", "loss")
+IN_PAGE = """
+import json
+from tilewright.webgpu import bridge
+bridge.install()
+from tilewright_sources import UrlSource
+lines = []
+source = bridge.BrowserSource(await UrlSource.open(str(data["url"])))
+await everything(source, str(data["name"]), budget=float(data["budget"]),
+                 parts=list(data["parts"]), tell=lines.append)
+json.dumps(lines)
+"""
 
 
-def constants_choice(module: Any, structure: Any, capabilities: Capabilities) -> Any:
-    """Choose what llama.cpp's WebGPU backend fixes for every device, expressed in our space.
+async def natively(name: str, arguments: argparse.Namespace, lines: list[dict[str, Any]]) -> None:
+    """Measure through wgpu-native."""
 
-    Matvec: 256 threads, four outputs; matmul: 8x8 threads with 4x4 results each, 32 columns a pass.
-    """
-    if module is matvec:
-        return matvec.LanesTuning(256, 256, 2 if structure.gated else 4)
-    if module is matmul:
-        return matmul.TileTuning(32, 32, 32, 4)
-    return module.default(structure, replace(capabilities, software=False))
+    def tell(line: dict[str, Any]) -> None:
+        lines.append({**line, "place": "native"})
+        print(json.dumps(lines[-1]), flush=True)
 
-
-async def seconds(device: Device, dispatches: Sequence[Any]) -> tuple[float, float]:
-    """Return processor and wall clock seconds of one burst."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    await submit(device, dispatches)
-    return time.process_time() - cpu, time.perf_counter() - wall
-
-
-async def compare(device: Device, workload: Workload, choices: dict[str, Choose]) -> dict[str, Any]:
-    """Time whole steps with each choice, turn by turn; the least of each."""
-    plans = {
-        name: (await record(device, name, workload.calls(choose))).dispatches
-        for name, choose in choices.items()
-    }
-    await workload.fill()
-    workload.use(TOKENS[workload.name])
-    least: dict[str, tuple[float, float]] = {}
-    for turn in range(4):
-        for name, dispatches in plans.items():
-            if name in ("naive", "constants") and turn > 1:
-                continue
-            found = await seconds(device, dispatches)
-            if turn:  # the first compiles
-                before = least.get(name, found)
-                least[name] = (min(before[0], found[0]), min(before[1], found[1]))
-    tokens = workload.used
-    return {
-        "bench": "tuning",
-        "step": workload.name,
-        "tokens": tokens,
-        "cpu_s": {name: round(cpu, 5) for name, (cpu, _) in least.items()},
-        "wall_s": {name: round(wall, 5) for name, (_, wall) in least.items()},
-        "tuned_to_default": round(least["default"][0] / least["tuned"][0], 3),
-        "tuned_to_constants": round(least["constants"][0] / least["tuned"][0], 3),
-        "tuned_to_naive": round(least["naive"][0] / least["tuned"][0], 3),
-    }
+    clock = time.perf_counter if arguments.gpu else time.process_time
+    await tuning_measures.everything(
+        str(FOLDER / f"{name}.gguf"),
+        name,
+        budget=arguments.budget,
+        parts=arguments.parts,
+        clock=clock,
+        tell=tell,
+    )
 
 
-async def exhaustive(
-    device: Device, bench: Bench, subject: Subject, records: Records
-) -> dict[str, Any]:
-    """Time every candidate of a kernel at length; how near does the recorded one come?"""
-    cpu: dict[str, float] = {}
-    compiled = []
-    for tuning in space.candidates(subject.module, subject.structure, device.capabilities):
-        try:
-            compiled.append(await bench.candidate(subject, tuning))
-        except KernelError:
+async def in_chromium(
+    name: str, arguments: argparse.Namespace, lines: list[dict[str, Any]]
+) -> None:
+    """Measure in a page, through the runtime folder in ``dist/``."""
+    import uvicorn
+    from playwright.async_api import async_playwright
+
+    from conftest import FLAGS, chromium
+    from tilewright.serve.http import create_app
+
+    app = create_app(ROOT / "dist", FOLDER)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.05)
+    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    code = Path(tuning_measures.__file__).read_text() + IN_PAGE
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        page = await browser.new_page()
+        page.set_default_timeout(0)
+        await page.goto(f"{address}/test.html")
+        data = {
+            "url": f"{address}/models/{name}.gguf",
+            "name": name,
+            "budget": arguments.budget,
+            "parts": arguments.parts,
+        }
+        found = await page.evaluate(
+            """async ([code, data]) => {
+              const worker = new PythonWorker();
+              await worker.ready;
+              return worker.run(code, data);
+            }""",
+            [code, data],
+        )
+        await browser.close()
+    server.should_exit = True
+    await serving
+    for line in json.loads(found):
+        lines.append({**line, "place": "chromium"})
+        print(json.dumps(lines[-1]), flush=True)
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Return the comparison as a table: how many times as fast the tuned choice is."""
+    text = ["", "| where | model | step | to naive | to constants | to default | tuned |"]
+    text.append("|---|---|---|---:|---:|---:|---:|")
+    for line in lines:
+        if line["bench"] != "tuning":
             continue
-    for turn in range(4):
-        for candidate in compiled:
-            took, _ = await seconds(device, candidate.burst(0, min(8, candidate.instances)))
-            name = space.name(candidate.tuning)
-            if turn:
-                cpu[name] = min(cpu.get(name, took), took)
-    best = min(cpu, key=lambda name: cpu[name])
-    chosen = records.choose(subject.module, subject.structure, device.capabilities)
-    return {
-        "bench": "tuning_exhaustive",
-        "kernel": space.module_name(subject.module),
-        "rows": getattr(subject.structure, "rows", 0),
-        "candidates": len(cpu),
-        "best": best,
-        "chosen": space.name(chosen),
-        "share_of_best": round(cpu[best] / cpu[space.name(chosen)], 3),
-    }
+        rate = line["tokens"] / line["seconds"]["tuned"]
+        ratios = " | ".join(f"{line[f'tuned_to_{n}']:.1f}×" for n in ("naive", "constants"))
+        text.append(
+            f"| {line['place']} | {line['model']} | {line['step']} | {ratios} | "
+            f"{line['tuned_to_default']:.2f}× | {rate:.1f} tokens/s |"
+        )
+    for line in lines:
+        if line["bench"] == "tuning_time":
+            text.append(f"{line['place']} {line['model']}: tuned in {line['wall_s']} s")
+        if line["bench"] == "tuning_exhaustive":
+            share = f"{line['share_of_best']:.1%} of the best of {line['candidates']}"
+            text.append(f"{line['place']} {line['model']} {line['step']}: {share}")
+        if line["bench"] == "tuning_decode_loss":
+            text.append(
+                f"{line['place']} {line['model']}: a running decode loses {line['loss']:.1%}"
+            )
+    return "\n".join(text)
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    """Tune, compare, print."""
-    device = await Device.open()
-    file = await open_model(arguments.model)
-    runner = await ModelRunner.load(device, file, context_length=512, max_sequences=1)
-    try:
-        records = Records()
-        cpu, wall = time.process_time(), time.perf_counter()
-        result = await tune(runner, records, budget=arguments.budget)
-        line = {
-            "bench": "tuning_time",
-            "model": Path(arguments.model).name,
-            "where": device.name,
-            "wall_s": round(time.perf_counter() - wall, 2),
-            "cpu_s": round(time.process_time() - cpu, 2),
-            "bursts": result.bursts,
-            "records": len(records),
-        }
-        print(json.dumps(line), flush=True)
-        choices: dict[str, Choose] = {
-            "naive": naive_choice,
-            "constants": constants_choice,
-            "default": default_choice,
-            "tuned": records.choose,
-        }
-        bench = await Bench.open(device, budget=600.0)
-        steps = workloads(runner)
-        for workload in steps:
-            print(json.dumps(await compare(device, workload, choices)), flush=True)
-            if arguments.exhaustive:
-                largest = max(
-                    (s for s in workload.subjects() if hasattr(s.structure, "columns")),
-                    key=lambda s: s.structure.rows * s.structure.columns * s.instances,
-                )
-                found = await exhaustive(device, bench, largest, records)
-                print(json.dumps({**found, "step": workload.name}), flush=True)
-        for workload in steps:
-            workload.release()
-        bench.release()
-    finally:
-        await runner.close()
-        file.close()
+    """Measure everything that is asked for."""
+    lines: list[dict[str, Any]] = []
+    for name in arguments.models:
+        shape, matrix = name.split(".")
+        path = FOLDER / f"{name}.gguf"
+        if not path.is_file():
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            random_models.make(path, random_models.SHAPES[shape], matrix, "Q8_0")
+        if "native" in arguments.where:
+            await natively(name, arguments, lines)
+        if "chromium" in arguments.where:
+            await in_chromium(name, arguments, lines)
+    print(table(lines))
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(ROOT / ".build" / "bench" / "S.Q4_0.gguf"))
-    parser.add_argument("--budget", type=float, default=30.0)
-    parser.add_argument("--exhaustive", action="store_true")
+    add = parser.add_argument
+    add("--models", nargs="+", default=list(MODELS), metavar="SHAPE.FORMAT")
+    add("--where", nargs="+", default=["native", "chromium"], choices=["native", "chromium"])
+    add("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    add("--budget", type=float, default=30.0)
+    add("--gpu", action="store_true", help="a real GPU: natively the wall clock counts")
     asyncio.run(run(parser.parse_args()))
 
 
