@@ -2,7 +2,7 @@
 
 Prints JSON lines, then a table. Natively on the adapter at hand (on CPU adapters the processor time
 of this process is what counts: the driver's threads are in it) and in headless Chromium on its
-software adapter (wall clock). Nothing passes or fails here. The models are made if they are missing.
+software adapter (wall clock). Nothing passes or fails here. Missing models are made.
 Run: ``python3 build bench --tuning [--where native|chromium] [--models S.Q4_0 M.Q4_K ...]``.
 """
 
@@ -30,11 +30,9 @@ import json
 from tilewright.webgpu import bridge
 bridge.install()
 from tilewright_sources import UrlSource
-lines = []
 source = bridge.BrowserSource(await UrlSource.open(str(data["url"])))
 await everything(source, str(data["name"]), budget=float(data["budget"]),
-                 parts=list(data["parts"]), tell=lines.append)
-json.dumps(lines)
+                 parts=list(data["parts"]), tell=lambda line: print(json.dumps(line)))
 """
 
 
@@ -73,6 +71,12 @@ async def in_chromium(
     while not server.started:
         await asyncio.sleep(0.05)
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    def heard(text: str) -> None:
+        if text.startswith('{"bench"'):
+            lines.append({**json.loads(text), "place": "chromium"})
+            print(json.dumps(lines[-1]), flush=True)
+
     code = Path(tuning_measures.__file__).read_text() + IN_PAGE
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
@@ -85,7 +89,8 @@ async def in_chromium(
             "budget": arguments.budget,
             "parts": arguments.parts,
         }
-        found = await page.evaluate(
+        page.on("console", lambda message: heard(message.text))
+        await page.evaluate(
             """async ([code, data]) => {
               const worker = new PythonWorker();
               await worker.ready;
@@ -96,9 +101,6 @@ async def in_chromium(
         await browser.close()
     server.should_exit = True
     await serving
-    for line in json.loads(found):
-        lines.append({**line, "place": "chromium"})
-        print(json.dumps(lines[-1]), flush=True)
 
 
 def table(lines: list[dict[str, Any]]) -> str:
