@@ -73,7 +73,9 @@ async def in_chromium(
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
     def heard(text: str) -> None:
-        if text.startswith('{"bench"'):
+        if not text.startswith('{"bench"'):
+            print(f"# {text}", file=sys.stderr, flush=True)
+        else:
             lines.append({**json.loads(text), "place": "chromium"})
             print(json.dumps(lines[-1]), flush=True)
 
