@@ -33,7 +33,10 @@ async def test_benchmark_shows_numbers_a_plot_and_json(chat: OpenPage) -> None:
     assert [context for context, _ in line["decode_over_context"]] == [16, 64, 256, 512, 1024]
     assert line["start_bytes_brotli"] > 1e6
     await expect(page.get_by_role("img", name="Decode speed")).to_be_visible()
-    assert await page.locator(".plot-dot").count() == 5
+    assert await page.locator("#plot .plot-dot").count() == 5
+    roofline = page.get_by_role("img", name="Roofline: 3 kernels under 10GB/s and 40GFLOP/s")
+    await expect(roofline).to_be_visible()
+    assert await page.locator("#roofline .plot-dot.plot-prefill").count() == 1
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.get_by_role("button", name="Copy").click()
     assert json.loads(await page.evaluate("() => navigator.clipboard.readText()")) == line

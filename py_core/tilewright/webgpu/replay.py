@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from .. import settings
 from ..errors import DeviceLostError, KernelError
 from .api import IN_BROWSER
 from .device import BufferRange, Device
@@ -143,6 +144,8 @@ class BrowserReplayer:
                 recorded.replay(self._ring, result.buffer, result.offset, result.size)
             else:
                 recorded.replay()
+        if not plans and result is not None:
+            self._ring.push(result.buffer, result.offset, result.size)
         self.submits += 1
 
     async def fetch(self) -> bytes:
@@ -161,4 +164,9 @@ class BrowserReplayer:
 def replayer(device: Device, result_bytes: int, depth: int = 8) -> Replayer:
     """Return the replayer of the world we run in."""
     kind = BrowserReplayer if IN_BROWSER else NativeReplayer
-    return kind(device, result_bytes, depth)
+    plain = kind(device, result_bytes, depth)
+    if settings.current().debug >= 2 and device.capabilities.timestamps:
+        from .timed_replay import TimedReplayer
+
+        return TimedReplayer(device, plain)
+    return plain

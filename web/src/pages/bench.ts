@@ -10,6 +10,8 @@ import { BUNDLED, parseReference } from "../ui/models.ts";
 import { row, startPage } from "../ui/page_frame.ts";
 import { linePlot } from "../ui/plot.ts";
 import { askedBackend } from "../ui/support.ts";
+import { rooflinePlot } from "../ui/roofline.ts";
+import type { TuningEvent } from "../tuning.ts";
 
 const run = byId("run", HTMLButtonElement);
 const state = byId("state", HTMLElement);
@@ -61,6 +63,28 @@ const LABELS: Record<string, string> = {
   decode_share_of_bandwidth: "Share used by decoding",
 };
 
+/** Time the kernels of the model, those without a record, and show them under the device's roof. */
+async function roofline(engine: Tilewright, signal: AbortSignal): Promise<void> {
+  const kernels = new Map<string, TuningEvent>();
+  const { ceilings } = await engine.tune({
+    signal,
+    share: 1,
+    onProgress: (event) => {
+      progress(`Timing kernels: ${event.kernel}`, event.finished / Math.max(event.total, 1));
+      if (event.done && event.kernel) kernels.set(`${event.workload} ${event.kernel}`, event);
+    },
+  });
+  if (!ceilings) return;
+  const part = byId("roofline-part", HTMLElement);
+  part.hidden = false; // or it has no width
+  const place = byId("roofline", HTMLElement);
+  const points = [...kernels].map(([name, event]) => ({ ...event, name }));
+  const picture = rooflinePlot(ceilings, points, Math.max(280, place.clientWidth));
+  part.hidden = picture === null;
+  if (picture) place.replaceChildren(picture);
+  progress("Done", 1);
+}
+
 async function measure(): Promise<void> {
   const error = byId("error", HTMLElement);
   error.hidden = true;
@@ -83,6 +107,9 @@ async function measure(): Promise<void> {
     });
     const seconds = (performance.now() - begun) / 1000;
     await benchmark(engine, seconds, { onStep: progress, onResult: show }, signal);
+    await roofline(engine, signal).catch((reason: unknown) => {
+      if (codeOf(reason).code !== "invalid_request") throw reason; // a model on the CPU has no GPU kernels
+    });
     announce("The benchmark is complete.");
   } catch (reason) {
     if (isStop(reason) || signal.aborted) progress("Stopped", 0);
