@@ -49,6 +49,8 @@ COMPRESSED = {
 }
 
 EXAMPLE_FILES = {".html", ".js", ".css", ".txt"}
+SITES_OF_THEIR_OWN = {"test-your-site", "pyscript"}
+"""Examples that have the engine elsewhere than the site has."""
 
 
 def digest(*parts: bytes) -> str:
@@ -184,6 +186,20 @@ def write_scripts(runtime: dict[str, Any]) -> None:
     above = {name: value.replace("./", "./assets/") for name, value in here.items()}
     entries = [source / f"{name}.ts" for name in ("tilewright", "gpu_bridge", "elements", "webllm")]
     bundle(entries, ".", above, hashed=False)
+    inside = json.loads(json.dumps(runtime).replace("../", "./"))
+    threads_above = f"./assets/{threads['wasm_worker.js']}"
+    bundle(
+        [source / "in_pyodide.ts"],
+        ".",
+        {"RUNTIME": inside, "WASM_WORKER": threads_above},
+        hashed=False,
+    )
+    # The npm client as one module, for the example that uses it.
+    client = WEB / "node_modules" / "openai" / "index.mjs"
+    renamed = bundle([client], "examples/openai-client", {}, hashed=False)
+    (DIST / "examples" / "openai-client" / renamed["index.js"]).rename(
+        DIST / "examples" / "openai-client" / "openai.js"
+    )
     services = ("isolation_worker", "openai_service_worker")
     bundle([source / f"{name}.ts" for name in services], ".", {}, hashed=False)
     for path in sorted((WEB / "public").rglob("*")):
@@ -198,8 +214,7 @@ def write_scripts(runtime: dict[str, Any]) -> None:
 def write_examples() -> None:
     """Copy the example pages as they are: they import the entry module by its relative address."""
     for path in sorted(EXAMPLES.rglob("*")):
-        # One is a site of its own, which has the engine elsewhere.
-        if path.suffix in EXAMPLE_FILES and "test-your-site" not in path.parts:
+        if path.suffix in EXAMPLE_FILES and not SITES_OF_THEIR_OWN & set(path.parts):
             write(f"examples/{path.relative_to(EXAMPLES).as_posix()}", path.read_bytes())
 
 

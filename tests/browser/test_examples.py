@@ -278,3 +278,60 @@ def test_a_site_tests_itself(site: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
+
+
+async def test_the_openai_client_in_the_page(watched: Watched, examples: str, site: Path) -> None:
+    need_bundled(site)
+    page = watched.page
+    await page.goto(f"{examples}/openai-client/")
+    answer = page.locator("#answer")
+    await expect(answer).to_have_text("Ready.", timeout=WAIT_MS)
+    await page.get_by_role("button", name="Ask").click()
+    await expect(answer).to_have_text(re.compile(r"(\S+\s+){20}"), timeout=WAIT_MS)
+    await shot(page, "openai-client")
+    assert not [url for url in watched.requests if "/v1/" in url]
+    assert watched.complaints == []
+
+
+async def test_structured_extraction_fits_its_schema(
+    watched: Watched, examples: str, site: Path
+) -> None:
+    need_bundled(site)
+    page = watched.page
+    await page.goto(f"{examples}/structured/")
+    said = page.get_by_role("status")
+    await expect(said).to_have_text("Ready.", timeout=WAIT_MS)
+    await page.get_by_role("button", name="Extract").click()
+    await expect(said).not_to_have_text("Reading …", timeout=WAIT_MS)
+    await expect(said).to_have_text("Done.")
+    await shot(page, "structured")
+    rows = await page.locator("#found tr").all_inner_texts()
+    found = dict(row.split("\t") for row in rows)
+    assert list(found) == ["task", "minutes", "priority"]
+    assert found["task"]
+    assert 0 <= int(found["minutes"]) <= 600
+    assert found["priority"] in ("low", "medium", "high")
+    assert watched.complaints == []
+
+
+async def test_pyscript_runs_it_in_process(
+    watched: Watched, site: Path, tmp_path: Path, plain_host: Callable[[Path], str]
+) -> None:
+    need_bundled(site)
+    packages = ROOT / "web" / "node_modules"
+    if not (packages / "@pyscript" / "core").is_dir():
+        pytest.skip("web/node_modules has no @pyscript/core: run python3 build setup")
+    for file in (ROOT / "examples" / "pyscript").iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "pyscript").symlink_to(packages / "@pyscript" / "core" / "dist")
+    (tmp_path / "pyodide").symlink_to(packages / "pyodide")
+    (tmp_path / "tilewright").symlink_to(site)
+    page = watched.page
+    await page.goto(f"{plain_host(tmp_path)}/index.html")
+    answer = page.locator("#answer")
+    await expect(answer).to_have_text("Ready.", timeout=WAIT_MS)
+    await page.get_by_role("button", name="Ask").click()
+    await expect(answer).to_have_text(re.compile(r"(\S+\s+){10}"), timeout=WAIT_MS)
+    await shot(page, "pyscript")
+    assert [url for url in watched.requests if "127.0.0.1" not in url and "blob:" not in url] == []
+    assert watched.complaints == []

@@ -136,14 +136,17 @@ let installed: Promise<void> | undefined;
 
 /** Fetch and install the modules of the OpenAI API, once; a failure can be tried again. */
 export function installOpenAI(pyodide: PyodideInterface): Promise<void> {
-  installed ??= (async () => {
-    const wheel = await fetchBytes(runtimeFiles().openai);
-    const folder = pyodide.runPython("import site; site.getsitepackages()[0]") as string;
-    unpackStored(pyodide.FS as FileSystem, folder, wheel);
-    pyodide.runPython("import importlib; importlib.invalidate_caches()");
-  })();
+  installed ??= installWheels(pyodide, [runtimeFiles().openai]);
   installed.catch(() => (installed = undefined));
   return installed;
+}
+
+/** Fetch wheels of ours and unpack them into a Pyodide that runs. */
+export async function installWheels(pyodide: PyodideInterface, urls: string[]): Promise<void> {
+  const wheels = await Promise.all(urls.map(fetchBytes));
+  const folder = pyodide.runPython("import site; site.getsitepackages()[0]") as string;
+  for (const wheel of wheels) unpackStored(pyodide.FS as FileSystem, folder, wheel);
+  pyodide.runPython("import importlib; importlib.invalidate_caches()");
 }
 
 async function keptSnapshot(url: string): Promise<Uint8Array | undefined> {
