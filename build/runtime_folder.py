@@ -187,13 +187,9 @@ def write_scripts(runtime: dict[str, Any]) -> None:
     entries = [source / f"{name}.ts" for name in ("tilewright", "gpu_bridge", "elements", "webllm")]
     bundle(entries, ".", above, hashed=False)
     inside = json.loads(json.dumps(runtime).replace("../", "./"))
-    threads_above = f"./assets/{threads['wasm_worker.js']}"
-    bundle(
-        [source / "in_pyodide.ts"],
-        ".",
-        {"RUNTIME": inside, "WASM_WORKER": threads_above},
-        hashed=False,
-    )
+    threads_above = {"WASM_WORKER": f"./assets/{threads['wasm_worker.js']}"}
+    within = {"RUNTIME": inside, "STORE_WORKER": above["STORE_WORKER"], **threads_above}
+    bundle([source / "in_pyodide.ts"], ".", within, hashed=False)
     # The npm client as one module, for the example that uses it.
     client = WEB / "node_modules" / "openai" / "index.mjs"
     renamed = bundle([client], "examples/openai-client", {}, hashed=False)

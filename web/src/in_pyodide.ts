@@ -6,11 +6,10 @@
  */
 
 import type { PyodideInterface } from "pyodide";
-import { modelUrl } from "./client.ts";
 import * as gpuBridge from "./gpu_bridge.ts";
 import { installWheels, runtimeFiles } from "./runtime.ts";
-import { type ByteSource, UrlSource } from "./sources.ts";
-import { openStored } from "./storage.ts";
+import { openModel } from "./store/open_model.ts";
+import type { ByteSource } from "./store/source.ts";
 import * as wasmBridge from "./wasm_bridge.ts";
 
 /** The address of the Pyodide that these packages are made for. */
@@ -25,12 +24,10 @@ export async function install(pyodide: PyodideInterface): Promise<void> {
   pyodide.registerJsModule("tilewright_host", { openSource });
 }
 
-/** Open a model's address, relative to the page; kept for the next visit where that is possible. */
+/** Open a model's address, relative to the page, or reference; kept for the next visit. */
 async function openSource(reference: string): Promise<{ source: ByteSource; signal: AbortSignal }> {
-  // Synchronous access to stored files is for workers.
-  const inWorker = typeof document === "undefined";
-  const base = inWorker ? location.href : document.baseURI;
-  const url = reference.startsWith("hf:") ? modelUrl(reference) : new URL(reference, base).href;
+  const base = globalThis.document?.baseURI ?? location.href;
+  const url = reference.startsWith("hf:") ? reference : new URL(reference, base).href;
   const { signal } = new AbortController();
-  return { source: inWorker ? await openStored(url, {}, signal) : await UrlSource.open(url), signal };
+  return { source: (await openModel({ url, signal })).main, signal };
 }
