@@ -86,12 +86,17 @@ def check(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Run the benchmarks, or those whose file names are given; they print JSON lines.
 
-    ``--tuning``: that of the tuner alone, with its options.
+    ``--tuning``: that of the tuner alone, with its options. ``--backend wasm --against wllama``
+    compares the CPU path with wllama, model by model.
     """
     site([])
     if "--tuning" in arguments:
         rest = [word for word in arguments if word != "--tuning"]
         return call([PYTHON, "tests/bench/bench_tuning.py", *rest])
+    if arguments[:2] == ["--backend", "wasm"]:
+        folder = ROOT / "tests" / "bench"
+        made = call([PYTHON, folder / "random_models.py", ROOT / ".build" / "bench"])
+        return made or call([PYTHON, folder / "bench_wasm_rivals.py", *arguments[2:]])
     scripts = sorted((ROOT / "tests" / "bench").glob("bench_*.py"))
     chosen = [path for path in scripts if not arguments or path.stem in arguments]
     return max((call([PYTHON, path]) for path in chosen), default=0)

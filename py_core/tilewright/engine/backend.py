@@ -22,6 +22,7 @@ from ..tuning.stopwatch import stopwatch
 from ..tuning.store import FolderStorage, Storage
 from ..wasm import host
 from ..wasm.assembler import Module
+from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import linear as wasm_linear
 from ..wasm.kernels.packing import PACKINGS
 from ..wasm.kernels.quantize import activation_bytes
@@ -108,7 +109,8 @@ def cpu_seconds(machine: host.Host) -> float:
     structure = wasm_linear.Structure(form, wide=form.quants == "byte")
     module = Module(host.IMPORTED)
     tuning = wasm_linear.default(structure, many=False, relaxed=machine.relaxed)
-    wasm_linear.add_linear(module, "product", structure, tuning)
+    with without_relaxed(not machine.relaxed):
+        wasm_linear.add_linear(module, "product", structure, tuning)
     weights = 64
     x = weights + form.nbytes(ROWS, COLUMNS) + 64
     out = x + activation_bytes(COLUMNS, wide=structure.wide) + 64

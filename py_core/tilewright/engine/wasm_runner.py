@@ -22,6 +22,7 @@ from ..models.registry import build_graph, original_context, read_constants
 from ..wasm import host, kernel_set, lower, pool, state, steps, weights
 from ..wasm import scratch as scratches
 from ..wasm.assembler import Module
+from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import sample
 from ..wasm.kernels.attention import KV_BLOCK
 from .runner_protocol import RowResult, StepResult, Want
@@ -121,8 +122,10 @@ class WasmRunner:
             max_sequences=max_sequences,
             chunk=chunk,
         )
-        kinds = _Kinds(choose, wide, together)
-        program = _Program(layout, graphs, own, chunk, max_sequences, kinds)
+        guess = kernel_set.default_choice if machine.relaxed else kernel_set.plain_choice
+        kinds = _Kinds(choose or guess, wide, together)
+        with without_relaxed(not machine.relaxed):
+            program = _Program(layout, graphs, own, chunk, max_sequences, kinds)
         memory = machine.allocate(layout.nbytes, together > 1)
         await weights.load_weights(memory, placed, file, on_progress, shared=together > 1)
         for table, address in own.ropes.items():
@@ -379,7 +382,7 @@ class _Sampler:
 class _Kinds:
     """How a program's kernels are made."""
 
-    choose: kernel_set.ChooseTuning | None
+    choose: kernel_set.ChooseTuning
     wide: bool
     threads: int
 
@@ -411,7 +414,7 @@ class _Program:
             layout.take(row),
         )
         module = Module(host.SHARED if kinds.threads > 1 else host.IMPORTED)
-        kernels = kernel_set.Kernels(module, kinds.choose or kernel_set.default_choice, kinds.wide)
+        kernels = kernel_set.Kernels(module, kinds.choose, kinds.wide)
         capacities = {name: _capacities(name, chunk, max_sequences) for name in graphs}
         needed = max(scratches.scratch_bytes(graphs[n], capacities[n]) for n in graphs)
         private = max(scratches.private_bytes(graph) for graph in graphs.values())

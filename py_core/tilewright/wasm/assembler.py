@@ -23,7 +23,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import KernelError
-from .instructions import INSTRUCTIONS, VALUE_TYPES, Instruction, leb_signed, leb_unsigned
+from .instructions import (
+    INSTRUCTIONS,
+    VALUE_TYPES,
+    Instruction,
+    leb_signed,
+    leb_unsigned,
+    plain_only,
+)
 
 _END, _ELSE = b"\x0b", b"\x05"
 _BLOCK, _LOOP, _IF = b"\x02\x40", b"\x03\x40", b"\x04\x40"
@@ -131,6 +138,8 @@ class Namespace:
         if full not in INSTRUCTIONS:
             raise AttributeError(f"there is no instruction {full}")
         made = _constructor(INSTRUCTIONS[full])
+        if ".relaxed_" in full:
+            made = _relaxed(full, made)
         setattr(self, name, made)
         return made
 
@@ -145,6 +154,22 @@ class Namespace:
             value = _wrap(int(value), 128 // int(self._name.split("x")[1]))
         lane = struct.pack(form, value)
         return v128_const(lane * (16 // len(lane)))
+
+
+def _relaxed(full: str, made: Callable[..., Expr]) -> Callable[..., Expr]:
+    """Return the instruction, or what it stands for inside ``without_relaxed``."""
+
+    def choose(*values: Expr, **options: int) -> Expr:
+        if not plain_only.get():
+            return made(*values, **options)
+        shape, _, name = full.partition(".relaxed_")
+        if name != "madd":
+            raise KernelError(f"{full} is relaxed SIMD, which this engine has not got.")
+        lanes = Namespace(shape)
+        a, b, c = values
+        return lanes.add(lanes.mul(a, b), c)
+
+    return choose
 
 
 atomic = Namespace("i32.atomic")

@@ -7,6 +7,9 @@ knows how an instruction is used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 VALUE_TYPES = {"i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B}
@@ -205,3 +208,16 @@ def _build() -> dict[str, Instruction]:
 
 
 INSTRUCTIONS = _build()
+
+plain_only: ContextVar[bool] = ContextVar("plain_only", default=False)
+"""Whether relaxed SIMD must not be emitted."""
+
+
+@contextmanager
+def without_relaxed(plain: bool = True) -> Iterator[None]:
+    """Within the block no relaxed SIMD is emitted: a multiply-add becomes two instructions."""
+    token = plain_only.set(plain)
+    try:
+        yield
+    finally:
+        plain_only.reset(token)

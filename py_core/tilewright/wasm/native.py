@@ -27,12 +27,15 @@ def host() -> Host:
 class NativeMemory:
     """One linear memory and the engine it lives in."""
 
-    def __init__(self, nbytes: int, shared: bool = False) -> None:
-        """Allocate ``nbytes``, zeroed. Raises OutOfMemoryError beyond 4 GiB."""
+    def __init__(self, nbytes: int, shared: bool = False, *, relaxed: bool = True) -> None:
+        """Allocate ``nbytes``, zeroed. Raises OutOfMemoryError beyond 4 GiB.
+
+        ``relaxed`` False: as an engine that has no relaxed SIMD.
+        """
         count = pages(nbytes)
         wasmtime = _wasmtime()
         config = wasmtime.Config()
-        config.wasm_relaxed_simd = True
+        config.wasm_relaxed_simd = relaxed
         config.cranelift_opt_level = "speed"
         if shared:
             config.wasm_threads = True

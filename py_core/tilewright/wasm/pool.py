@@ -24,6 +24,8 @@ QUIT = -1
 """The family that ends a thread."""
 SPINS = 8000
 """Looks at a word before a thread is parked: some 20 microseconds."""
+STEP_SPINS = 64000
+"""The same within a step: longer than what only thread 0 does, because waking costs as much."""
 _BITS = 12
 _LONG = 100_000_000
 _PATIENCE = 600
@@ -59,7 +61,7 @@ class Pool:
     def _pause(self, f: Function, spins: Local, flag: int, word: int, seen: Expr) -> None:
         """Count a look at ``word``; park after enough of them."""
         spins.set(spins + 1)
-        with f.if_(spins > SPINS):
+        with f.if_(spins > (SPINS if word == STEP else STEP_SPINS)):
             f.do(
                 atomic.store(self._at(flag), 1),
                 _memory.wait32(self._at(word), seen, i64.const(_LONG)),
@@ -117,7 +119,7 @@ class Pool:
         done, spins = f.let(atomic.load(self._at(DONE))), f.let(i32.const(0))
         with f.while_(lambda: done < pieces):
             self._pause(f, spins, WAITING, DONE, done)
-            with f.if_(spins > SPINS + _PATIENCE):
+            with f.if_(spins > STEP_SPINS + _PATIENCE):
                 f.trap()
             done.set(atomic.load(self._at(DONE)))
         return f

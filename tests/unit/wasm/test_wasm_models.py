@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ from tilewright.formats.open import open_model
 from tilewright.formats.source import MemorySource
 from tilewright.wasm import host, kernel_set
 from tilewright.wasm.kernels.packing import FLOAT_FORMATS, PACKINGS
+from tilewright.wasm.native import NativeMemory
 
 pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
 
@@ -133,6 +135,24 @@ async def test_every_candidate_gives_the_same_logits() -> None:
         await runner.close()
     file.close()
     assert np.array_equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_an_engine_without_relaxed_simd_runs_the_plain_kernels(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Its modules would not compile if they held one relaxed instruction."""
+    ids = [int(i) for i in golden_models.expected("llama-moe")["ids"]]
+    seen = []
+    for relaxed in (True, False):
+        allocate = functools.partial(NativeMemory, relaxed=relaxed)
+        monkeypatch.setattr(host, "here", lambda r=relaxed, a=allocate: host.Host(r, 2, a))
+        file = await golden("llama-moe")
+        runner = await WasmRunner.load(file, context_length=64, threads=threads)
+        engine = Engine(runner)
+        seen.append(await all_logits(engine, ids))
+        await closed(engine, runner, file)
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-4)
 
 
 async def test_chunks_batches_and_cache_change_nothing() -> None:

@@ -1,0 +1,284 @@
+"""The CPU path against wllama (llama.cpp in WebAssembly) in one Chromium: JSON lines and ratios.
+
+Same random-weight GGUF, same threads, both fully loaded; the first prompt and the first tokens are
+not counted. ``prefill_128``, ``prefill_512`` and ``decode`` (64 tokens after 8) are tokens per
+second, the median of three runs, or fewer where they are long; ``cpu_s_per_token`` is processor
+time of all Chromium processes while decoding. Rivals come from npm into ``.build/rivals`` at the
+first run.
+
+    python tests/bench/bench_wasm_rivals.py [--threads N] [--against wllama@2.3.1 ...] FILE.gguf ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from playwright.async_api import Browser, async_playwright
+
+from tilewright.serve.http import create_app
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+from conftest import FLAGS, chromium  # noqa: E402
+
+RIVALS = ROOT / ".build" / "rivals"
+NEWEST = "3.8.1"
+WAIT = 140
+KEYS = ("prefill_128", "prefill_512", "decode")
+REPEAT = """async ([name, count, most]) => {
+  const found = [];
+  const end = performance.now() + 12000;
+  while (found.length < most && performance.now() < end) found.push(await globalThis[name](count));
+  found.sort((a, b) => a - b);
+  return [found[found.length >> 1], found.length];
+}"""
+COMMON = """
+const ids = (count, salt) => Array.from({ length: count }, (_, i) => 300 + (i * 7919 + salt * 31) % 40000);
+"""  # noqa: E501
+OURS = (
+    COMMON
+    + """
+globalThis.start = async (url, threads) => {
+  const { Tilewright } = await import(new URL("./tilewright.js", location.href).href);
+  const options = { backend: "wasm", threads, context_length: 1024, max_sequences: 1 };
+  const engine = await Tilewright.load(url, options);
+  let salt = 0;
+  const run = async (prompt, count) => {
+    let usage;
+    const sampling = { temperature: 0, max_tokens: count, ignore_eos: true };
+    for await (const part of engine.complete({ ids: ids(prompt, ++salt), sampling })) {
+      usage = part.usage ?? usage;
+    }
+    return usage;
+  };
+  globalThis.prefill = async (count) => count / (await run(count, 1)).time_to_first_token_s;
+  globalThis.decode = async (count) => (await run(8, count + 1)).tokens_per_second;
+};
+"""
+)
+OLD = (
+    COMMON
+    + """
+import { Wllama } from "./FOLDER/esm/index.js";
+globalThis.start = async (url, threads) => {
+  const at = (path) => new URL("FOLDER/esm/" + path, location.href).href;
+  const engine = new Wllama({
+    "single-thread/wllama.wasm": at("single-thread/wllama.wasm"),
+    "multi-thread/wllama.wasm": at("multi-thread/wllama.wasm"),
+  }, { suppressNativeLog: true });
+  const blob = await (await fetch(url)).blob();
+  await engine.loadModel([blob], { n_ctx: 1024, n_batch: 512, n_threads: threads });
+  let salt = 0;
+  await engine.samplingInit({ temp: 0 });
+  globalThis.prefill = async (count) => {
+    await engine.kvClear();
+    const begun = performance.now();
+    await engine.decode(ids(count, ++salt), {});
+    await engine.samplingSample();
+    return count / (performance.now() - begun) * 1000;
+  };
+  globalThis.decode = async (count) => {
+    await engine.kvClear();
+    await engine.decode(ids(8, ++salt), {});
+    let { token } = await engine.samplingSample();
+    const begun = performance.now();
+    for (let i = 0; i < count; i++) {
+      await engine.decode([token], {});
+      ({ token } = await engine.samplingSample());
+    }
+    return count / (performance.now() - begun) * 1000;
+  };
+};
+"""
+)
+NEW = (
+    COMMON
+    + """
+import { Wllama } from "./FOLDER/esm/index.js";
+globalThis.start = async (url, threads) => {
+  const wasm = new URL("FOLDER/esm/wasm/wllama.wasm", location.href).href;
+  const engine = new Wllama({ default: wasm }, { suppressNativeLog: true });
+  const blob = await (await fetch(url)).blob();
+  await engine.loadModel([blob], { n_ctx: 1024, n_batch: 512, n_threads: threads });
+  let salt = 0;
+  const run = async (words, count) => {
+    const prompt = ids(words, ++salt).map((id) => `t${id % 1000} `).join("");
+    const { timings } = await engine.createCompletion({
+      prompt, max_tokens: count, temperature: 0, ignore_eos: true, cache_prompt: false,
+    });
+    return timings;
+  };
+  globalThis.prefill = async (count) => (await run(count / 5, 1)).prompt_per_second;
+  globalThis.decode = async (count) => (await run(2, count)).predicted_per_second;
+};
+"""
+)
+
+
+def install(version: str) -> str:
+    """Fetch a version of wllama with npm unless it is here; return its folder's name."""
+    folder = f"wllama-{version}"
+    if not (RIVALS / folder).is_dir():
+        RIVALS.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "pack", "--silent", f"@wllama/wllama@{version}"]
+        done = subprocess.run(command, cwd=RIVALS, check=True, capture_output=True, text=True)
+        with tarfile.open(RIVALS / done.stdout.strip()) as archive:
+            archive.extractall(RIVALS / "unpacked", filter="data")
+        (RIVALS / "unpacked" / "package").rename(RIVALS / folder)
+    return folder
+
+
+def write_pages(versions: list[str]) -> dict[str, str]:
+    """Write a page per engine beside the rivals; return their names."""
+    pages = {}
+    for version in versions:
+        folder = install(version)
+        script = (NEW if int(version.split(".")[0]) >= 3 else OLD).replace("FOLDER", folder)
+        (RIVALS / f"{folder}.js").write_text(script)
+        (RIVALS / f"{folder}.html").write_text(
+            f'<!doctype html><script type="module" src="{folder}.js"></script>'
+        )
+        pages[f"wllama {version}"] = f"{folder}.html"
+    return pages
+
+
+def without_policy(app: Any) -> Any:
+    """Return ``app`` without its Content-Security-Policy: wllama's worker is a blob."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        async def passing(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                kept = [p for p in message["headers"] if p[0] != b"content-security-policy"]
+                message = {**message, "headers": kept}
+            await send(message)
+
+        await app(scope, receive, passing)
+
+    return serve
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process's descendants (Chromium, and the driver)."""
+    parents: dict[int, int] = {}
+    times: dict[int, float] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(folder.name)] = int(fields[1])
+            times[int(folder.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ours(process: int) -> bool:
+        while process in parents and process > 1:
+            process = parents[process]
+            if process == os.getpid():
+                return True
+        return False
+
+    return sum(seconds for process, seconds in times.items() if ours(process))
+
+
+async def measure(browser: Browser, address: str, script: str, url: str, threads: int) -> Any:
+    """Load one engine in a fresh profile and time it."""
+    context = await browser.new_context(bypass_csp=True)
+    page = await context.new_page()
+    await page.goto(address)
+    if script:
+        await page.add_script_tag(content=script, type="module")
+    await page.wait_for_function("() => Boolean(globalThis.start)")
+    await page.evaluate("([url, threads]) => start(url, threads)", [url, threads])
+    found: dict[str, Any] = {}
+    await page.evaluate(REPEAT, ["prefill", 128, 1])  # engines compile better code meanwhile
+    await page.evaluate(REPEAT, ["decode", 16, 1])
+    for length in (128, 512):
+        rate, _ = await page.evaluate(REPEAT, ["prefill", length, 3])
+        found[f"prefill_{length}"] = round(rate, 1)
+    before = cpu_seconds()
+    rate, runs = await page.evaluate(REPEAT, ["decode", 64, 3])
+    found["decode"] = round(rate, 1)
+    # Each run also reads 8 tokens and makes the first.
+    found["cpu_s_per_token"] = round((cpu_seconds() - before) / runs / 73, 4)
+    await context.close()
+    return found
+
+
+async def serve(app: Any) -> tuple[uvicorn.Server, asyncio.Task[None], str]:
+    """Run a server; return it and its address."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    task = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    return server, task, f"http://127.0.0.1:{port}"
+
+
+async def bench(files: list[Path], threads: list[int], versions: list[str]) -> None:
+    """Print a line per engine, and the ratios against each rival."""
+    pages = write_pages(versions)
+    for file in files:
+        sites = [
+            await serve(without_policy(create_app(s, file.parent))) for s in (ROOT / "dist", RIVALS)
+        ]
+        async with async_playwright() as playwright:
+            flags = [flag for flag in FLAGS if "webgpu" not in flag]
+            browser = await playwright.chromium.launch(executable_path=chromium(), args=flags)
+            for count in threads:
+                lines: dict[str, Any] = {}
+                for name, page in {"tilewright": "test.html", **pages}.items():
+                    own = name == "tilewright"
+                    address = sites[0 if own else 1][2]
+                    common = {"bench": "wasm", "model": file.stem, "engine": name, "threads": count}
+                    work = measure(
+                        browser, f"{address}/{page}", OURS if own else "",
+                        f"{address}/models/{file.name}", count,
+                    )  # fmt: skip
+                    try:
+                        lines[name] = await asyncio.wait_for(work, WAIT)
+                    except Exception as error:  # a rival that does not run is a result too
+                        print(json.dumps({**common, "error": str(error)[:300]}), flush=True)
+                        continue
+                    print(json.dumps({**common, **lines[name]}), flush=True)
+                for name in pages:
+                    if name in lines and "tilewright" in lines:
+                        ratios = {
+                            key: round(lines["tilewright"][key] / lines[name][key], 2)
+                            for key in KEYS
+                        }
+                        line = {"bench": "wasm ratio", "model": file.stem, "threads": count}
+                        print(json.dumps({**line, "over": name, **ratios}), flush=True)
+            await browser.close()
+        for server, task, _ in sites:
+            server.should_exit = True
+            await task
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--threads", type=int, action="append")
+    parser.add_argument("--against", action="append", help="wllama, or wllama@VERSION")
+    given = parser.parse_args(arguments)
+    versions: list[str] = []
+    for name in given.against or ["wllama"]:
+        _, _, version = name.partition("@")
+        versions += [version] if version else ["2.3.1", NEWEST]
+    files = given.files or sorted((ROOT / ".build" / "bench").glob("[SM].*.gguf"))
+    asyncio.run(bench(files, given.threads or [1, 2], versions))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
