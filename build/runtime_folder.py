@@ -102,10 +102,11 @@ def write_python() -> dict[str, Any]:
 
 
 def write_snapshot(runtime: dict[str, Any]) -> str:
-    """Make and write the memory snapshot; return its path, or nothing where it cannot be made.
+    """Make and write the memory snapshot; return its path.
 
-    Pyodide's mechanism is private and limited (30 MiB of memory), so the site works without.
-    Kept by content; ``--quick`` makes no new one.
+    Pyodide's mechanism is private and limited (30 MiB of memory): the site works without, but a
+    build fails when something of ours no longer fits into it. Nothing is returned where the host
+    has too little memory. Kept by content; ``--quick`` makes no new one.
     """
     unpack = ROOT / ".build" / "unpack.mjs"
     esbuild = WEB / "node_modules" / ".bin" / "esbuild"
@@ -129,10 +130,14 @@ def write_snapshot(runtime: dict[str, Any]) -> str:
         old.unlink()
     command = ["node", script, pyodide, library, str(target), *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not target.is_file():
-        lines = [line for line in done.stderr.splitlines() if "Error" in line and len(line) < 200]
-        print(f"No memory snapshot: {lines[0] if lines else 'it could not be made'}")
+    if done.returncode < 0:  # killed: too little memory here; the site works without
+        print(f"WARNING: no memory snapshot: Node was ended by signal {-done.returncode}.")
+        print("Every start of this site will take three times as long.")
         return ""
+    if done.returncode != 0 or not target.is_file():
+        lines = [line for line in done.stderr.splitlines() if "Error" in line and len(line) < 300]
+        why = lines[-1].strip() if lines else done.stderr[-2000:]
+        raise SystemExit(f"The memory snapshot was not made ({script} under Node): {why}")
     content = target.read_bytes()
     return "../" + write(f"runtime/snapshot-{digest(content)}.bin", content)
 

@@ -52,31 +52,38 @@ class Choice:
 
 
 async def choose(storage: Storage | None = None) -> Choice:
-    """Choose a backend. Raises DeviceUnavailableError where there is neither."""
+    """Choose a backend. Raises DeviceUnavailableError where there is neither.
+
+    A device is opened only where it is wanted: that takes up to a second on a software adapter.
+    """
     machine = _machine()
     try:
-        device = await Device.open()
+        adapter = await Device.probe()
+        if machine is None:
+            return _told(Choice("webgpu", await Device.open(), "the CPU path is not installed"))
+        if adapter.software:
+            return _told(Choice("wasm", None, f"the GPU is software ({adapter.key})"))
+        storage = storage or FolderStorage()
+        place = f"{adapter.key}|{library()}|{machine.cores}|{machine.relaxed}"
+        name = "backend-" + hashlib.sha256(place.encode()).hexdigest()[:16]
+        times = _parsed(await storage.read(name))
+        device = None
+        if times is None or times[0] <= times[1]:
+            device = await Device.open()
     except DeviceUnavailableError as error:
         if machine is None:
             raise
         return _told(Choice("wasm", None, f"no GPU: {error.message}"))
-    if machine is None:
-        return _told(Choice("webgpu", device, "the CPU path is not installed"))
-    if device.capabilities.software:
-        device.handle.destroy()
-        return _told(Choice("wasm", None, f"{device.name} is software"))
-    storage = storage or FolderStorage()
-    place = f"{device.capabilities.key}|{library()}|{machine.cores}|{machine.relaxed}"
-    name = "backend-" + hashlib.sha256(place.encode()).hexdigest()[:16]
-    times = _parsed(await storage.read(name))
     if times is None:
+        assert device is not None
         times = await gpu_seconds(device), cpu_seconds(machine)
         with contextlib.suppress(SourceError):  # measured again next time
             await storage.write(name, json.dumps({"gpu_s": times[0], "cpu_s": times[1]}))
     reason = f"a product takes {1e3 * times[0]:.2f} ms on the GPU, {1e3 * times[1]:.2f} on the CPU"
     if times[0] <= times[1]:
         return _told(Choice("webgpu", device, reason))
-    device.handle.destroy()
+    if device is not None:
+        device.handle.destroy()
     return _told(Choice("wasm", None, reason))
 
 

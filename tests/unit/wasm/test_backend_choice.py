@@ -31,15 +31,19 @@ class Kept:
 def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A machine whose devices and speeds a test chooses."""
     state = SimpleNamespace(software=False, gpu=GPU, cpu=CPU, device=True, wasm=True, measured=0)
-    state.destroyed = 0
+    state.opened = state.destroyed = 0
 
     def destroy() -> None:
         state.destroyed += 1
 
-    async def opened() -> Any:
+    async def probed() -> Any:
         if not state.device:
             raise DeviceUnavailableError("No WebGPU adapter was found.")
-        capabilities = SimpleNamespace(software=state.software, key="some adapter")
+        return SimpleNamespace(software=state.software, key="some adapter")
+
+    async def opened() -> Any:
+        capabilities = await probed()
+        state.opened += 1
         handle = SimpleNamespace(destroy=destroy)
         return SimpleNamespace(capabilities=capabilities, name="some", handle=handle)
 
@@ -52,6 +56,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
             raise DeviceUnavailableError("wasmtime is missing")
         return host.Host(True, 2, lambda nbytes, shared: None)  # type: ignore[arg-type,return-value]
 
+    monkeypatch.setattr(backend.Device, "probe", probed)
     monkeypatch.setattr(backend.Device, "open", opened)
     monkeypatch.setattr(backend, "gpu_seconds", gpu)
     monkeypatch.setattr(backend, "cpu_seconds", lambda machine: state.cpu)
@@ -80,7 +85,9 @@ async def test_choice(
     assert found.backend == chosen
     assert (found.device is not None) == open_
     assert why in found.reason
-    assert world.destroyed == (world.device and not open_)
+    assert world.opened - world.destroyed == open_
+    # Opening takes long on a software adapter, whose device nobody would use.
+    assert world.opened == (world.device and (open_ or not world.software))
 
 
 async def test_neither(world: Any) -> None:
@@ -95,11 +102,15 @@ async def test_the_measurement_is_remembered_and_damage_is_measured_again(world:
     world.gpu = 1.0  # would lose now
     assert (await backend.choose(kept)).backend == "webgpu"
     assert world.measured == 1
+    assert world.opened == 2
     (name,) = kept.texts
     for damage in ("", "null", "[]", '{"gpu_s": 1}', '{"gpu_s": 0, "cpu_s": 1}', "{"):
         kept.texts[name] = damage
         assert (await backend.choose(kept)).backend == "wasm"
     assert world.measured == 7
+    opened = world.opened
+    assert (await backend.choose(kept)).backend == "wasm"
+    assert world.opened == opened  # known to be slower: not opened
 
 
 def test_the_processor_is_measured() -> None:

@@ -1,0 +1,100 @@
+"""Time from navigation to the first token of an answer by the bundled model, on each backend.
+
+Warm: a later visit with the profile of an earlier one, from the memory snapshot, the question asked
+at once. Milliseconds, the median of several visits, and where they went. Folders given as arguments
+are measured as further sites, in turns with ``dist/``, so that versions can be compared in one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import uvicorn
+from playwright.async_api import Page, async_playwright
+
+from tilewright.serve.http import create_app
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+from conftest import FLAGS, chromium  # noqa: E402
+
+WARM = 5
+BACKENDS = ("auto", "webgpu", "wasm")
+ANSWER = """async (backend) => {
+  const at = {};
+  const note = (what) => { at[what] ??= performance.now(); };
+  const { Tilewright } = await import("./tilewright.js");
+  const options = backend === "auto" ? {} : { backend };
+  const onProgress = ({ phase }) => note(phase === "runtime" ? "page" : "runtime");
+  const engine = await Tilewright.load("./models/tilewright-tiny.gguf", { ...options, onProgress });
+  note("loaded");
+  const messages = [{ role: "user", content: "Tell me a story about a fox." }];
+  const stream = await engine.chat.completions.create({ messages, stream: true, max_tokens: 4 });
+  for await (const part of stream) if (part.choices[0]?.delta.content) note("first token");
+  note("done");
+  const kept = async () => (await (await caches.open("tilewright-snapshots")).keys()).length;
+  for (let wait = 0; wait < 600 && !(await kept()); wait++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return { at, backend: engine.info.backend };
+}"""
+
+
+async def visit(page: Page, address: str, backend: str) -> dict[str, Any]:
+    """Return the times of one visit."""
+    await page.goto(f"{address}/test.html")
+    found: dict[str, Any] = await asyncio.wait_for(page.evaluate(ANSWER, backend), 60)
+    return found
+
+
+async def main(sites: list[Path]) -> None:
+    """Measure all sites in turns."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        pages: list[tuple[Path, str, Page]] = []
+        servers = []
+        for site in sites:
+            config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="warning")
+            server = uvicorn.Server(config)
+            servers.append((server, asyncio.ensure_future(server.serve())))
+            while not server.started:
+                await asyncio.sleep(0.05)
+            address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+            context = await browser.new_context()
+            pages.append((site, address, await context.new_page()))
+        times: dict[tuple[Path, str], list[dict[str, Any]]] = {}
+        for turn in range(1 + WARM):
+            for site, address, page in pages:
+                for backend in BACKENDS:
+                    try:
+                        found = await visit(page, address, backend)
+                    except Exception as error:  # an older site may not know a backend
+                        print(f"{site.name} {backend}: {str(error)[:200]}", file=sys.stderr)
+                        continue
+                    if turn or backend != BACKENDS[0]:
+                        times.setdefault((site, backend), []).append(found)
+                    else:
+                        tell(site, "cold visit", backend, [found])
+        for (site, backend), visits in times.items():
+            tell(site, "warm visit", backend, visits)
+        await browser.close()
+        for server, serving in servers:
+            server.should_exit = True
+            await serving
+
+
+def tell(site: Path, what: str, backend: str, visits: list[dict[str, Any]]) -> None:
+    """Print the medians of one kind of visit."""
+    stages = {stage: round(median(v["at"][stage] for v in visits)) for stage in visits[0]["at"]}
+    used = visits[0]["backend"]
+    line = {"bench": f"first token, {what}, ms", "site": site.name, "backend": backend}
+    print(json.dumps({**line, "used": used, "visits": len(visits), **stages}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main([ROOT / "dist", *map(Path, sys.argv[1:])]))
