@@ -18,7 +18,7 @@ async function load({ id, url, place }) {
   const reference = url ?? place?.files?.[0]?.name ?? "";
   for (let step = 0; step <= steps; step++) {
     if (waits.get(id)?.stopped) return error(id, "cancelled", "Stopped.");
-    if (fail && step === steps - 1) return error(id, fail.code, fail.message);
+    if (fail && step === steps - 1) return error(id, fail.code, fail.message, fail.details);
     const done = Math.round((bytes * step) / steps);
     postMessage({ type: "progress", id, phase: "weights", done, total: bytes, seconds: step * stepMs * 1e-3 });
     await pause(stepMs);
@@ -106,8 +106,8 @@ async function api({ id, path, body }) {
   reply(200, null);
 }
 
-function error(id, code, message) {
-  postMessage({ type: "error", id, code, message, details: {} });
+function error(id, code, message, details = {}) {
+  postMessage({ type: "error", id, code, message, details });
 }
 
 addEventListener("message", async ({ data }) => {

@@ -128,7 +128,7 @@ export class StoredFile {
         return;
       } catch (error) {
         this.#notKept(error instanceof Error ? error.message : String(error));
-        this.#spill = new MemoryBacking(this.size, this.#entry.block);
+        this.#spill ??= new MemoryBacking(this.size, this.#entry.block); // several writes may fail at once
       }
     }
     await this.#spill.write(at, bytes);

@@ -59,8 +59,11 @@ export function isStop(error: unknown): boolean {
 }
 
 /** Return the code and sentence of anything that was thrown. */
-export function codeOf(error: unknown): { code: string; message: string } {
-  if (isOurs(error)) return { code: error.code, message: error.message };
+export function codeOf(error: unknown): Told {
+  if (isOurs(error)) {
+    const { code, message, details = {} } = error as Told;
+    return { code, message, details };
+  }
   const message = error instanceof Error ? error.message : String(error);
   return { code: "internal", message };
 }
