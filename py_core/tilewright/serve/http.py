@@ -42,8 +42,8 @@ SHARED = {
     "Access-Control-Expose-Headers": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
-"""For the site's own files, which are no secret: pages of other origins may embed the elements. The
-user's models are not among them."""
+"""For what the site's pages are made of, which is no secret: pages of other origins may embed the
+elements. The pages themselves and the user's models are not among it."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -175,7 +175,7 @@ def _file(
         return _not_found()
     hashed = _HASHED.search(path) is not None or "/pyodide-" in f"/{path}"
     headers = _headers("public, max-age=31536000, immutable" if hashed else "no-cache")
-    headers |= SHARED if shared else {}
+    headers |= SHARED if shared and target.suffix != ".html" else {}
     headers["Content-Type"] = TYPES.get(target.suffix, "application/octet-stream")
     headers["Accept-Ranges"] = "bytes"
     wanted = request.headers.get("range")

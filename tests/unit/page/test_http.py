@@ -42,6 +42,21 @@ async def test_pages_are_isolated_and_under_the_strict_policy(client: httpx.Asyn
     assert answer.headers["cache-control"] == "no-cache"
 
 
+async def test_other_origins_may_load_parts_but_neither_pages_nor_models(
+    client: httpx.AsyncClient,
+) -> None:
+    expected = {
+        "/": "same-origin",
+        "/app.wasm": "cross-origin",
+        "/models/own.gguf": "cross-origin",
+        "/models/tiny.gguf": "same-origin",
+    }
+    for path, policy in expected.items():
+        headers = (await client.get(path)).headers
+        assert headers["cross-origin-resource-policy"] == policy
+        assert headers.get("access-control-allow-origin") == ("*" if policy[0] == "c" else None)
+
+
 async def test_content_types(client: httpx.AsyncClient) -> None:
     assert (await client.get("/app.wasm")).headers["content-type"] == "application/wasm"
     assert (await client.get("/")).headers["content-type"] == "text/html; charset=utf-8"
