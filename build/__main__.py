@@ -9,7 +9,8 @@
 | ``bench`` | runs ``tests/bench/*.py``, which print JSON lines |
 | ``site`` | builds ``dist/``, the folder for any static server |
 | ``npm`` | builds the npm package from it (``.build/npm``) |
-| ``models …`` | builds the bundled models (``build/models``) |
+| ``model …`` | makes the bundled model (``build/bundled_model``); ``--check`` evaluates it |
+| ``models …`` | builds other models from what the user downloads (``build/models``) |
 | ``tilewright …`` | the command line of the engine |
 
 Each command first brings the environment up to date, which takes no time when nothing changed.

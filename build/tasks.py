@@ -108,14 +108,17 @@ def tilewright(arguments: list[str]) -> int:
 
 
 def models(arguments: list[str]) -> int:
-    """Run the builder of one of the models: ``bundled_model``, or a script of ``build/models``."""
-    folder = ROOT / "build"
-    makers = {path.stem: path for path in sorted((folder / "models").glob("*.py"))}
-    makers["bundled_model"] = folder / "bundled_model"
+    """Run the builder of one of the models that are a download of the user's own."""
+    makers = {path.stem: path for path in sorted((ROOT / "build" / "models").glob("*.py"))}
     if not arguments or arguments[0] not in makers:
         print(f"Say which one: {', '.join(makers)}.")
         return 2
     return call([PYTHON, makers[arguments[0]], *arguments[1:]])
+
+
+def model(arguments: list[str]) -> int:
+    """Make the model that ships with the project, or with ``--check`` evaluate it."""
+    return call([PYTHON, ROOT / "build" / "bundled_model", *arguments])
 
 
 def call(command: list[str | Path]) -> int:
@@ -135,6 +138,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "bench": bench,
     "site": site,
     "npm": npm,
+    "model": model,
     "models": models,
     "tilewright": tilewright,
 }

@@ -1,10 +1,13 @@
-"""``python3 build/bundled_model [command]``: makes the model that ships with the project.
+"""``python3 build model [command]``: makes and checks the model that ships with the project.
 
-setup      a virtual environment with PyTorch in .build/train-venv train      tokenizer (if
-absent) and training, resumed where a checkpoint lies (--minutes, default 180) export     the GGUF
-files: the shipped one, and F32, Q8_0, Q4_0, Q4_K under .build/bundled_model/ evaluate   prints
-one JSON object (--format picks the weights: f32, q8_0, q4_0, q4_k) all        all of these in
-turn (the default)
+| command | what it does |
+|---|---|
+| ``--check``, ``evaluate`` | evaluates the shipped file: one JSON object (``--requests N``) |
+| ``setup`` | a virtual environment with PyTorch in .build/train-venv |
+| ``train`` | tokenizer (if absent) and training, resumed where a checkpoint lies (``--minutes``) |
+| ``compact`` | the compact checkpoint from the newest full one, also while training runs |
+| ``export`` | the shipped GGUF from the compact checkpoint |
+| ``all`` | setup, train, export, evaluate (the default) |
 """
 
 from __future__ import annotations

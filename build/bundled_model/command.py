@@ -1,6 +1,7 @@
-"""The commands of ``python3 build/bundled_model``.
+"""The commands of ``python3 build model``.
 
-What needs PyTorch runs inside its own environment, made on first use.
+What needs PyTorch (training) runs inside its own environment, made on first use; the exporter needs
+numpy, the evaluation Tilewright itself.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ WORK = ROOT / ".build" / "bundled_model"
 ENVIRONMENT = ROOT / ".build" / "train-venv"
 PYTORCH = "torch==2.13.0"
 SHIPPED_FORMAT = "q8_0"
+FORMATS = ("f32", "q8_0", "q4_k", "q4_0")
+REQUESTS = 80
 TOKENIZER = FOLDER / "tokenizer.json"
-COMPACT = FOLDER / "checkpoint.pt"
+COMPACT = FOLDER / "checkpoint.safetensors"
 RESULTS = FOLDER / "results"
 SHIPPED = ROOT / "web" / "public" / "models" / "tilewright-tiny.gguf"
 
@@ -36,13 +39,15 @@ def setup() -> Path:
     return python
 
 
-def _inside(arguments: list[str]) -> int | None:
-    """Run this command in the training environment; None if we are in it already."""
-    if Path(sys.prefix).resolve() == ENVIRONMENT.resolve():
-        return None
+def _with_pytorch(*arguments: str) -> int:
+    """Run one of these commands in the training environment; its status."""
     # Measured on two shared cores: threads that spin while they wait cost 3/4 of the speed.
     variables = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)
     return subprocess.run([setup(), FOLDER, *arguments], env=variables, check=False).returncode
+
+
+def _has_pytorch() -> bool:
+    return Path(sys.prefix).resolve() == ENVIRONMENT.resolve()
 
 
 def make_tokenizer() -> None:
@@ -50,6 +55,7 @@ def make_tokenizer() -> None:
     from .chat_format import render
     from .corpus import stream
     from .tokenizer import SPECIALS, Tokenizer, train
+    from .words import held_out_words
 
     def texts() -> list[str]:
         found = []
@@ -60,75 +66,85 @@ def make_tokenizer() -> None:
             found.append(text)
         return found
 
-    Tokenizer(train(texts())).save(TOKENIZER)
+    Tokenizer(train(texts(), never_spaced=held_out_words())).save(TOKENIZER)
 
 
 def main(arguments: list[str]) -> int:
     """Parse and run one command; the exit status."""
-    parser = argparse.ArgumentParser(prog="python3 build/bundled_model")
+    parser = argparse.ArgumentParser(prog="python3 build model")
+    names = ("setup", "train", "compact", "export", "evaluate", "all")
+    parser.add_argument("command", nargs="?", default="all", choices=names)
     parser.add_argument(
-        "command", nargs="?", default="all", choices=("setup", "train", "export", "evaluate", "all")
+        "--check", action="store_true", help="evaluate the shipped file and print the numbers"
     )
     parser.add_argument(
         "--minutes", type=float, default=180.0, help="training time, earlier runs counted"
     )
-    parser.add_argument("--format", default="q8_0", choices=("f32", "q8_0", "q4_0", "q4_k"))
-    parser.add_argument("--requests", type=int, default=400, help="held-out requests to evaluate")
+    parser.add_argument(
+        "--requests", type=int, default=REQUESTS, help="held-out requests to evaluate"
+    )
     options = parser.parse_args(arguments)
-    status = _inside(arguments)
-    if status is not None:
-        return status
-    from .tokenizer import Tokenizer
-
-    if options.command in ("train", "all"):
-        if not TOKENIZER.exists():
-            make_tokenizer()
-        from .train import train
-
-        train(
-            WORK,
-            Tokenizer.load(TOKENIZER),
-            options.minutes,
-            start=COMPACT if COMPACT.exists() else None,
-        )
-    if options.command in ("export", "all"):
+    command = "evaluate" if options.check else options.command
+    if command in ("setup", "all"):
+        setup()
+    if command in ("train", "all", "compact"):
+        status = _train(command, options.minutes)
+        if status:
+            return status
+    if command in ("export", "all"):
         export()
-    if options.command in ("evaluate", "all"):
+    if command in ("evaluate", "all"):
         from .evaluate import evaluate
 
-        print(
-            json.dumps(
-                evaluate(WORK / f"tiny-{options.format}.gguf", options.requests),
-                indent=1,
-                ensure_ascii=False,
-            )
-        )
+        formats = write_formats()
+        if formats[SHIPPED_FORMAT].read_bytes() != SHIPPED.read_bytes():
+            print(f"{SHIPPED.name} is not made from {COMPACT.name}: export it.", file=sys.stderr)
+            return 1
+        found = evaluate(SHIPPED, options.requests, list(formats.values()), WORK)
+        print(json.dumps(found, indent=1, ensure_ascii=False))
     return 0
 
 
-def export() -> None:
-    """Write all formats from the newest checkpoint and ship Q8_0.
-
-    Also keeps the compact checkpoint and the log beside the scripts.
-    """
-    import torch
-
-    from .export import write
-    from .model import Config, Model
+def _train(command: str, minutes: float) -> int:
+    """Train, or make the newest checkpoint compact; in the environment that has PyTorch."""
+    if not _has_pytorch():
+        name = "train" if command == "all" else command
+        return _with_pytorch(name, "--minutes", str(minutes))
     from .tokenizer import Tokenizer
-    from .train import save_compact
+    from .train import compact, train
 
+    if not TOKENIZER.exists():
+        make_tokenizer()
     tokenizer = Tokenizer.load(TOKENIZER)
-    saved = torch.load(WORK / "last.pt", map_location="cpu", weights_only=True)
-    model = Model(Config(vocabulary=len(tokenizer.tokens)))
-    model.load_state_dict(saved["model"])
+    if command == "train":
+        train(WORK, tokenizer, minutes, start=COMPACT if COMPACT.exists() else None)
+    compact(WORK, COMPACT, tokenizer)
+    return 0
+
+
+def write_formats() -> dict[str, Path]:
+    """All formats of the compact checkpoint, under .build/bundled_model/, by their names."""
+    from . import checkpoint
+    from .config import Config
+    from .export import write
+    from .tokenizer import Tokenizer
+
+    WORK.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer.load(TOKENIZER)
+    weights, _ = checkpoint.load(COMPACT)
     template = (FOLDER / "chat_template.jinja").read_text(encoding="utf-8")
-    for kind in ("f32", "q8_0", "q4_0", "q4_k"):
-        write(
-            WORK / f"tiny-{kind}.gguf", model.state_dict(), model.config, tokenizer, template, kind
-        )
+    config = Config(vocabulary=len(tokenizer.tokens))
+    paths = {kind: WORK / f"tiny-{kind}.gguf" for kind in FORMATS}
+    for kind, path in paths.items():
+        write(path, weights, config, tokenizer, template, kind)
+    return paths
+
+
+def export() -> None:
+    """Ship Q8_0 of the compact checkpoint, and keep the training log beside the scripts."""
     SHIPPED.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(WORK / f"tiny-{SHIPPED_FORMAT}.gguf", SHIPPED)
-    save_compact(COMPACT, model, saved["state"])
-    RESULTS.mkdir(exist_ok=True)
-    shutil.copyfile(WORK / "log.jsonl", RESULTS / "training_log.jsonl")
+    shutil.copyfile(write_formats()[SHIPPED_FORMAT], SHIPPED)
+    log = WORK / "log.jsonl"
+    if log.exists():
+        RESULTS.mkdir(exist_ok=True)
+        shutil.copyfile(log, RESULTS / "training_log.jsonl")

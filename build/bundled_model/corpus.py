@@ -17,8 +17,8 @@ from .words import Words
 
 Chat = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
-EARLY = {"copy": 0.30, "tools": 0.45, "story": 0.15, "talk": 0.04, "numbers": 0.06}
-LATE = {"copy": 0.06, "tools": 0.66, "story": 0.17, "talk": 0.03, "numbers": 0.08}
+EARLY = {"copy": 0.10, "tools": 0.70, "story": 0.08, "talk": 0.02, "numbers": 0.10}
+LATE = {"copy": 0.03, "tools": 0.80, "story": 0.07, "talk": 0.02, "numbers": 0.08}
 """Shares of conversations at the start, and from a quarter of the training on."""
 
 
@@ -28,10 +28,15 @@ def shares(progress: float) -> dict[str, float]:
     return {kind: EARLY[kind] * (1 - late) + LATE[kind] * late for kind in EARLY}
 
 
-def make(words: Words, kind: str) -> Chat:
+def misfits(progress: float) -> float:
+    """The share of requests that no tool fits: near half while telling them apart is learned."""
+    return 0.42 - 0.22 * min(1.0, max(0.0, (progress - 0.5) / 0.1))
+
+
+def make(words: Words, kind: str, progress: float = 1.0) -> Chat:
     """One conversation of a kind: (messages, tools)."""
     if kind == "tools":
-        return tool_chat(words)
+        return tool_chat(words, misfits=misfits(progress))
     if kind == "copy":
         return copy_chat(words)
     if kind == "story":
@@ -55,4 +60,4 @@ def stream(seed: int, held_out: bool = False, progress: float = 1.0) -> Iterator
     kinds, weights = list(mixture), list(mixture.values())
     while True:
         kind = rng.choices(kinds, weights)[0]
-        yield kind, make(words, kind)
+        yield kind, make(words, kind, progress)

@@ -1,55 +1,70 @@
 """Evaluation of a finished file on held-out templates, names and values.
 
-Calls, stories, questions about stories, and sums.
-
-Everything is generated greedily from the dequantized weights, so it says what the file does, not
-what training hoped.
+Calls, stories, questions about stories, sums, and what quantization costs.  Everything is done by
+Tilewright itself, from the file: greedy answers on the CPU path, perplexity by its command line.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import json
-import math
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn import functional
+from tilewright.engine.sampling import SamplingParams
+from tilewright.serve.chat import ChatModel, LoadOptions
+from tilewright.serve.cli import main as tilewright
+from tilewright.serve.openai.service import OpenAIService
 
-from .batches import IGNORED, collate
-from .chat_format import content_of, render
-from .export import load
-from .model import Model
+from .chat_format import call_text, content_of, render
 from .requests import NO_TOOL
-from .scoring import EVALUATION_SEED, Row, held_out_chats, score
-from .stories import make_story, story_chat, story_request
+from .stories import ASK, make_story, story_chat, story_request
 from .talk import arithmetic
-from .tokenizer import Tokenizer
 from .tool_chats import tool_chat
-from .words import Words
+from .words import EVALUATION_SEED, Words
 
 STORY_TOKENS = 150
+TEXT_STORIES = 12
+"""In the text for the perplexity."""
 _CALL = re.compile(r"\A<tool_call>\n(.*)\n</tool_call>\Z", re.DOTALL)
 
 
 class Writer:
-    """Answers conversations with a model."""
+    """Answers conversations with a loaded model, greedily."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: ChatModel) -> None:
         self.model = model
-        self.tokenizer = tokenizer
-        self.stop = {tokenizer.ids["<|im_end|>"], tokenizer.ids["<|endoftext|>"]}
+        self.service = OpenAIService(model)
 
-    def answer(
+    async def answer(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], limit: int = 200
     ) -> tuple[str, int]:
-        """(text, tokens); tokens == limit means that it did not end."""
-        prompt = self.tokenizer.encode(render(messages, tools, generate=True), special=True)
-        ids = self.model.generate(prompt, self.stop, limit)
-        return self.tokenizer.decode(ids), len(ids)
+        """(text, tokens); tokens == limit means that it did not end.  Nothing constrains it."""
+        text, tokens = "", 0
+        sampling = SamplingParams(temperature=0.0, max_tokens=limit)
+        async for delta in self.model.complete(messages, sampling, tools=tools or None):
+            text += delta.text
+            tokens = delta.usage.completion_tokens if delta.usage else tokens
+        return text, tokens
+
+    async def required(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
+        """The answer where some call is required: the engine's grammar keeps to the schemas."""
+        asked = {
+            "messages": messages,
+            "tools": tools,
+            "tool_choice": "required",
+            "temperature": 0,
+            "max_tokens": 120,
+        }
+        reply = await self.service.handle("POST", "/v1/chat/completions", asked)
+        if reply.status != 200:
+            raise ValueError(f"The engine refused a request: {reply.body}")
+        made = (reply.body["choices"][0]["message"].get("tool_calls") or [{}])[0].get("function")
+        return call_text(made["name"], json.loads(made["arguments"])) if made else ""
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
@@ -64,26 +79,43 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
     return str(call.get("name")), call["arguments"]
 
 
-def calls(writer: Writer, amount: int, kind: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+async def calls(
+    writer: Writer, amount: int, kind: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Numbers and samples for ``amount`` single requests: kind "held_out", "known" or "novel"."""
     words = Words(random.Random(EVALUATION_SEED + 7), held_out=kind != "known")
     counts = dict.fromkeys(
-        ("calls", "exact", "valid", "begun", "tool", "refused_wrongly", "misfits", "misfits_right"),
+        (
+            "calls",
+            "exact",
+            "required",
+            "valid",
+            "begun",
+            "tool",
+            "refused_wrongly",
+            "misfits",
+            "misfits_right",
+            "talk",
+            "talk_right",
+        ),
         0,
     )
     samples: list[dict[str, Any]] = []
     for _ in range(amount):
         messages, tools = tool_chat(words, novel=kind == "novel", turns=1)
         expected = content_of(messages[-1])
-        text, _ = writer.answer(messages[:-1], tools)
+        text, _ = await writer.answer(messages[:-1], tools)
         wanted = parse_call(expected)
         right = text == expected
         if wanted is None:
-            counts["misfits"] += 1
-            counts["misfits_right"] += right
+            sort = "misfits" if expected == NO_TOOL else "talk"
+            counts[sort] += 1
+            counts[f"{sort}_right"] += right
         else:
             got = parse_call(text)
             right = got == wanted
+            forced = await writer.required(messages[:-1], tools)
+            counts["required"] += parse_call(forced) == wanted
             counts["calls"] += 1
             counts["exact"] += right
             counts["begun"] += "<tool_call>" in text
@@ -98,16 +130,24 @@ def calls(writer: Writer, amount: int, kind: str) -> tuple[dict[str, Any], list[
                 "answer": text,
             }
         )
-    total, misfits = max(counts["calls"], 1), max(counts["misfits"], 1)
+    total = counts["calls"]
     return {
-        "requests": counts["calls"],
-        "exact_percent": round(100 * counts["exact"] / total, 1),
-        "valid_json_percent": round(100 * counts["valid"] / max(counts["begun"], 1), 1),
-        "right_tool_percent": round(100 * counts["tool"] / total, 1),
-        "wrongly_refused_percent": round(100 * counts["refused_wrongly"] / total, 1),
+        "requests": total,
+        "exact_percent": percent(counts["exact"], total),
+        "exact_with_tool_choice_required_percent": percent(counts["required"], total),
+        "valid_json_percent": percent(counts["valid"], counts["begun"]),
+        "right_tool_percent": percent(counts["tool"], total),
+        "wrongly_refused_percent": percent(counts["refused_wrongly"], total),
         "misfit_requests": counts["misfits"],
-        "misfits_refused_percent": round(100 * counts["misfits_right"] / misfits, 1),
+        "misfits_refused_percent": percent(counts["misfits_right"], counts["misfits"]),
+        "small_talk_requests": counts["talk"],
+        "small_talk_exact_percent": percent(counts["talk_right"], counts["talk"]),
     }, samples
+
+
+def percent(part: float, whole: float) -> float:
+    """Part of a whole in percent; 0 of an empty one."""
+    return round(100 * part / whole, 1) if whole else 0.0
 
 
 def strangers(text: str, known: set[str]) -> set[str]:
@@ -119,7 +159,7 @@ def strangers(text: str, known: set[str]) -> set[str]:
     }
 
 
-def stories(writer: Writer, amount: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+async def stories(writer: Writer, amount: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """How many stories end within 150 tokens and keep to the characters asked for."""
     words = Words(random.Random(EVALUATION_SEED + 8), held_out=True)
     counts = dict.fromkeys(("end", "keep", "hero", "good"), 0)
@@ -128,7 +168,7 @@ def stories(writer: Writer, amount: int) -> tuple[dict[str, Any], list[dict[str,
     for _ in range(amount):
         story = make_story(words)
         request = story_request(words, story)
-        text, length = writer.answer([{"role": "user", "content": request}], [])
+        text, length = await writer.answer([{"role": "user", "content": request}], [])
         asked = {name for name in (story.hero, story.helper) if name in request}
         ends = length <= STORY_TOKENS and text.endswith((".", "!", '"', "?"))
         keeps = not strangers(text, asked)
@@ -149,7 +189,7 @@ def stories(writer: Writer, amount: int) -> tuple[dict[str, Any], list[dict[str,
     }, samples
 
 
-def questions(writer: Writer, amount: int) -> dict[str, Any]:
+async def questions(writer: Writer, amount: int) -> dict[str, Any]:
     """Exact answers to questions about given stories, and to sums."""
     words = Words(random.Random(EVALUATION_SEED + 9), held_out=True)
     asked = right = sums = sums_right = 0
@@ -157,11 +197,12 @@ def questions(writer: Writer, amount: int) -> dict[str, Any]:
         messages = story_chat(words)
         if len(messages) >= 4:
             asked += 1
-            right += writer.answer(messages[:3], [], 60)[0] == messages[3]["content"]
+            text, _ = await writer.answer(messages[:3], [], 60)
+            right += text == messages[3]["content"]
         question, answer = arithmetic(words)
         sums += 1
         number = re.findall(r"\d+", answer)[-1:] or [answer]
-        got, _ = writer.answer([{"role": "user", "content": question}], [], 60)
+        got, _ = await writer.answer([{"role": "user", "content": question}], [], 60)
         sums_right += (re.findall(r"\d+", got)[-1:] or [got]) == number
     return {
         "story_questions": asked,
@@ -171,59 +212,64 @@ def questions(writer: Writer, amount: int) -> dict[str, Any]:
     }
 
 
-def evaluate(path: Path, requests: int) -> dict[str, Any]:
-    """All numbers of one file, with 20 samples, good and bad ones as far as there are any."""
-    torch.set_num_threads(2)
-    model, tokenizer = load(path)
-    writer = Writer(model, tokenizer)
-    held_out, call_samples = calls(writer, requests, "held_out")
-    novel, novel_samples = calls(writer, requests // 5, "novel")
-    told, story_samples = stories(writer, max(requests // 8, 10))
-    samples = [
-        *_mixed(call_samples, 8),
-        *_mixed(novel_samples, 4),
-        *_mixed(story_samples, 8),
-    ]
+async def _answers(path: Path, requests: int) -> dict[str, Any]:
+    model = await ChatModel.load(path, options=LoadOptions(backend="wasm"))
+    try:
+        writer = Writer(model)
+        held_out, call_samples = await calls(writer, requests, "held_out")
+        known, _ = await calls(writer, requests // 4, "known")
+        novel, novel_samples = await calls(writer, requests // 5, "novel")
+        told, story_samples = await stories(writer, max(requests // 8, 10))
+        answered = await questions(writer, max(requests // 4, 10))
+    finally:
+        await model.close()
     return {
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "held_out_loss": score(
-            model, held_out_chats(tokenizer, 160), torch.device("cpu"), exact_arithmetic=True
-        ),
         "calls_held_out": held_out,
-        "calls_known_templates": calls(writer, requests // 4, "known")[0],
+        "calls_known_templates": known,
         "calls_novel_intents": novel,
         "stories": told,
-        "questions": questions(writer, max(requests // 4, 10)),
-        "perplexity_by_file": perplexities(sorted(path.parent.glob("tiny-*.gguf"))),
-        "samples": samples,
+        "questions": answered,
+        "samples": [
+            *_mixed(call_samples, 8),
+            *_mixed(novel_samples, 4),
+            *_mixed(story_samples, 8),
+        ],
     }
 
 
-def perplexities(paths: list[Path]) -> dict[str, float]:
-    """Perplexity per learned token (the assistant's) of held-out conversations, by file."""
-    found = {}
-    for path in paths:
-        model, tokenizer = load(path)
-        rows = held_out_chats(tokenizer, 24)
-        total = count = 0.0
-        for scores in score_rows(model, rows):
-            total, count = total + sum(scores), count + len(scores)
-        found[path.stem] = round(math.exp(total / count), 4)
-    return found
+def evaluate(path: Path, requests: int, formats: list[Path], folder: Path) -> dict[str, Any]:
+    """All numbers of one file, with 20 samples, good and bad ones as far as there are any.
+
+    ``formats`` are files of the same weights, whose perplexity on a held-out text (written into
+    ``folder``) tells what quantization costs.
+    """
+    text = folder / "held_out.txt"
+    text.write_text(held_out_text(), encoding="utf-8")
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "perplexity": {each.stem: perplexity(each, text) for each in formats},
+        **asyncio.run(_answers(path, requests)),
+    }
 
 
-def score_rows(model: Model, rows: list[Row]) -> Iterator[list[float]]:
-    """The losses of each conversation's tokens, in f32."""
-    for _, ids, learn in rows:
-        inputs, targets = collate([(ids, learn)])
-        with torch.no_grad():
-            logits = model.logits(model(inputs))[0]
-        wanted = targets[0] != IGNORED
-        yield functional.cross_entropy(
-            logits[wanted], targets[0][wanted], reduction="none"
-        ).tolist()
+def held_out_text() -> str:
+    """Stories of held-out characters as the chat template writes them."""
+    words = Words(random.Random(EVALUATION_SEED + 10), held_out=True)
+    asked = {"role": "user", "content": ASK[0]}
+    told = [make_story(words).text for _ in range(TEXT_STORIES)]
+    return "".join(render([asked, {"role": "assistant", "content": text}], []) for text in told)
+
+
+def perplexity(path: Path, text: Path) -> float:
+    """What ``tilewright perplexity`` says on the CPU path, per token in windows of 256."""
+    said = io.StringIO()
+    options = ["--special", "--window", "256", "--backend", "wasm"]
+    with contextlib.redirect_stdout(said):
+        status = tilewright(["perplexity", str(path), str(text), *options])
+    if status:
+        raise ValueError(f"tilewright perplexity failed on {path}: {said.getvalue()}")
+    return round(float(json.loads(said.getvalue())["perplexity"]), 4)
 
 
 def _mixed(samples: list[dict[str, Any]], amount: int) -> list[dict[str, Any]]:

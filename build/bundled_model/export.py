@@ -1,4 +1,4 @@
-"""From a checkpoint to GGUF files, and from such a file back to a model.
+"""From a checkpoint to GGUF files.
 
 The file is an ordinary Qwen3 model to any reader: architecture "qwen3", byte-level BPE
 "gpt2"/"gpt-2", a chat template.
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from . import gguf_file, quantize
-from .model import Config, Model
+from .checkpoint import Weights
+from .config import Config
 from .tokenizer import CONTROL, SPECIALS, Tokenizer
 
 NAME = "Tilewright Tiny"
@@ -75,7 +74,7 @@ def metadata(config: Config, tokenizer: Tokenizer, template: str, kind: str) -> 
     }
 
 
-def named_tensors(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+def named_tensors(weights: Weights, config: Config) -> Weights:
     """The model's weights under GGUF names; joined matrices are split."""
     found = {
         "token_embd.weight": weights["embedding.weight"],
@@ -86,8 +85,9 @@ def named_tensors(weights: dict[str, Tensor], config: Config) -> dict[str, Tenso
         source, target = f"blocks.{layer}.", f"blk.{layer}."
         for name, part in _PARTS.items():
             found[f"{target}{part}.weight"] = weights[f"{source}{name}.weight"]
-        qkv = weights[f"{source}qkv.weight"].split((config.heads * config.head_size, keys, keys))
-        gate_up = weights[f"{source}gate_up.weight"].chunk(2)
+        queries = config.heads * config.head_size
+        qkv = np.split(weights[f"{source}qkv.weight"], (queries, queries + keys))
+        gate_up = np.split(weights[f"{source}gate_up.weight"], 2)
         for name, tensor in zip(
             ("attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up"), (*qkv, *gate_up), strict=True
         ):
@@ -97,7 +97,7 @@ def named_tensors(weights: dict[str, Tensor], config: Config) -> dict[str, Tenso
 
 def write(
     path: Path,
-    weights: dict[str, Tensor],
+    weights: Weights,
     config: Config,
     tokenizer: Tokenizer,
     template: str,
@@ -105,8 +105,7 @@ def write(
 ) -> None:
     """Write one file; norms stay f32, and the embedding (which is the output too) keeps 8 bits."""
     tensors = []
-    for name, tensor in named_tensors(weights, config).items():
-        values = tensor.detach().float().cpu().numpy()
+    for name, values in named_tensors(weights, config).items():
         chosen = "f32" if values.ndim == 1 else kind
         if name == "token_embd.weight" and kind.startswith("q4"):
             chosen = "q8_0"
@@ -114,42 +113,3 @@ def write(
             gguf_file.TensorData(name, values.shape, chosen, quantize.encode(chosen, values))
         )
     gguf_file.write(path, metadata(config, tokenizer, template, kind), tensors)
-
-
-def load(path: Path) -> tuple[Model, Tokenizer]:
-    """A model with the dequantized weights of a file that :func:`write` made, and its tokenizer."""
-    keys, entries = gguf_file.read(path, quantize.BLOCKS)
-    tensors = {
-        t.name: torch.from_numpy(np.array(quantize.decode(t.type, t.data, t.shape)))
-        for t in entries
-    }
-    config = Config(
-        vocabulary=len(keys["tokenizer.ggml.tokens"]),
-        width=keys["qwen3.embedding_length"],
-        layers=keys["qwen3.block_count"],
-        heads=keys["qwen3.attention.head_count"],
-        kv_heads=keys["qwen3.attention.head_count_kv"],
-        head_size=keys["qwen3.attention.key_length"],
-        feed_forward=keys["qwen3.feed_forward_length"],
-        context=keys["qwen3.context_length"],
-        rope_base=keys["qwen3.rope.freq_base"],
-        epsilon=keys["qwen3.attention.layer_norm_rms_epsilon"],
-    )
-    weights = {
-        "embedding.weight": tensors["token_embd.weight"],
-        "norm.weight": tensors["output_norm.weight"],
-    }
-    for layer in range(config.layers):
-        source, target = f"blk.{layer}.", f"blocks.{layer}."
-        for name, part in _PARTS.items():
-            weights[f"{target}{name}.weight"] = tensors[f"{source}{part}.weight"]
-        weights[f"{target}qkv.weight"] = torch.cat(
-            [tensors[f"{source}attn_{c}.weight"] for c in "qkv"]
-        )
-        weights[f"{target}gate_up.weight"] = torch.cat(
-            [tensors[f"{source}ffn_{c}.weight"] for c in ("gate", "up")]
-        )
-    model = Model(config)
-    model.load_state_dict(weights)
-    merges = [tuple(pair.split(" ")) for pair in keys["tokenizer.ggml.merges"]]
-    return model.eval(), Tokenizer(merges)

@@ -7,31 +7,33 @@ or files.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import time
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .config import Config
 
-@dataclass(frozen=True)
-class Config:
-    """Shapes; the letters are those of the project: D, H, K, E, F, V, L."""
 
-    vocabulary: int = 2048
-    width: int = 256
-    layers: int = 6
-    heads: int = 4
-    kv_heads: int = 2
-    head_size: int = 64
-    feed_forward: int = 512
-    context: int = 1024
-    rope_base: float = 10000.0
-    epsilon: float = 1e-6
+@cache
+def has_fast_bf16(device: str) -> bool:
+    """Whether bf16 matrix products pay on this machine.
 
-    def as_dict(self) -> dict[str, float]:
-        """Plain values, for checkpoints and metadata."""
-        return asdict(self)
+    Measured: a CPU without the instructions for them is 50 times slower than in f32.
+    """
+    if device != "cpu":
+        return True
+    seconds = {}
+    for kind in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(256, 256, dtype=kind), torch.ones(256, 256, dtype=kind)
+        left @ right
+        begun = time.perf_counter()
+        for _ in range(4):
+            left @ right
+        seconds[kind] = time.perf_counter() - begun
+    return seconds[torch.bfloat16] < seconds[torch.float32]
 
 
 class RMSNorm(nn.Module):

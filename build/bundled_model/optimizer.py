@@ -12,7 +12,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from .model import Model
+from .model import Model, has_fast_bf16
 
 MATRIX_RATE = 0.02
 VECTOR_RATE = 0.003
@@ -22,7 +22,7 @@ MATRIX_DECAY = 0.02
 
 def orthogonalize(stack: Tensor) -> Tensor:
     """f32[N, R, C] with R <= C to about the nearest matrices with orthonormal rows."""
-    x = stack.bfloat16()
+    x = stack.bfloat16() if has_fast_bf16(stack.device.type) else stack
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
     for _ in range(5):
         gram = x @ x.mT

@@ -42,6 +42,25 @@ _PREFIXES = (
     "please can you ",
     "now ",
 )
+_MORE_PREFIXES = (
+    "hi, ",
+    "hello, ",
+    "okay, ",
+    "I would like you to ",
+    "will you ",
+    "I'd like to ",
+    "let us ",
+    "you should ",
+    "quick, ",
+    "and now ",
+    "then ",
+    "next, ",
+    "could you please ",
+    "it would be nice to ",
+    "help me to ",
+    "you can ",
+)
+"""Only in training; the evaluation draws from the first tuple and the next."""
 _HELD_PREFIXES = ("kindly ", "would you please ", "I need you to ")
 _SUFFIXES = (" please", " for me", " now", ", thanks", " right away")
 
@@ -156,9 +175,12 @@ def dress(words: Words, template: str, request: str) -> str:
         and not request.lower().startswith(("please", "let", "could"))
         and rng.random() < 0.45
     ):
-        prefix = rng.choice(_HELD_PREFIXES if words.held_out and rng.random() < 0.5 else _PREFIXES)
+        if words.held_out:
+            prefix = rng.choice(_HELD_PREFIXES if rng.random() < 0.5 else _PREFIXES)
+        else:
+            prefix = rng.choice(_PREFIXES + _MORE_PREFIXES)
         request = prefix + request
-        question = prefix.startswith(("can", "could", "would", "please can"))
+        question = prefix.startswith(("can", "could", "would", "will", "please can"))
     elif imperative and rng.random() < 0.15:
         request += rng.choice(_SUFFIXES)
     if rng.random() < 0.65 and not template.startswith(("{", "[")):
@@ -252,6 +274,8 @@ def _ask_intent(words: Words, intent: Intent, tool: dict[str, Any], slots: list[
     )
 
 
+LOOSE = 0.45
+"""Share of composed tools, in training, whose requests share only a word or two with them."""
 _COMPOSED_KINDS = (
     "anyname",
     "person",
@@ -300,14 +324,21 @@ def draw_composed(words: Words, verb: str | None = None, noun: str | None = None
         if (verb and noun) or is_held_out(f"{chosen_verb} {chosen_noun}") == words.held_out:
             break
     name = f"{chosen_verb}_{chosen_noun}"
-    if rng.random() < 0.1:
+    loose = not words.held_out and rng.random() < LOOSE
+    hidden = loose and rng.random() < 0.35
+    if hidden:
+        name = words.invented()
+    elif rng.random() < 0.1:
         name = _camel(name)
     elif rng.random() < 0.08:
         name = f"{chosen_noun}_{chosen_verb}"
     params = _composed_params(words)
+    if loose:  # at most one number and one word, so that it is clear which is which
+        params = {kind in _NUMBERS: (key, (kind, value)) for key, (kind, value) in params.items()}
+        params = dict(params.values())
     about = (
         ""
-        if rng.random() < 0.3
+        if not hidden and rng.random() < 0.3
         else _articles(
             rng.choice(
                 (
@@ -319,11 +350,16 @@ def draw_composed(words: Words, verb: str | None = None, noun: str | None = None
         )
     )
     tool = function_schema(name, about, [(key, value, True) for key, (_, value) in params.items()])
-    return _ask_composed(words, tool, chosen_verb, chosen_noun, params)
+    return _ask_composed(words, tool, chosen_verb, chosen_noun, params, loose)
 
 
 def _ask_composed(
-    words: Words, tool: dict[str, Any], verb: str, noun: str, params: dict[str, tuple[str, Value]]
+    words: Words,
+    tool: dict[str, Any],
+    verb: str,
+    noun: str,
+    params: dict[str, tuple[str, Value]],
+    loose: bool,
 ) -> Drawn:
     """A request for a composed tool, with new values."""
     rng = words.rng
@@ -336,11 +372,52 @@ def _ask_composed(
     spoken_verb = verb
     if verb in synonyms() and rng.random() < 0.3:
         spoken_verb = rng.choice(synonyms()[verb])
-    request = _composed_request(words, spoken_verb, noun, name, list(values.items()))
+    if loose:
+        request = _loose_request(words, spoken_verb, noun, list(values.values()))
+    else:
+        request = _composed_request(words, spoken_verb, noun, name, list(values.items()))
     arguments = {key: value.value for key, value in values.items()}
     return Drawn(
-        tool, request, arguments, name, lambda: _ask_composed(words, tool, verb, noun, params)
+        tool,
+        request,
+        arguments,
+        name,
+        lambda: _ask_composed(words, tool, verb, noun, params, loose),
     )
+
+
+_NUMBERS = ("hundred", "small", "percent", "number")
+_LOOSE_STARTS = re.findall(
+    r"[^/]+",
+    "I want /I need /get me /let me have /how about /give me /can we have /what about /we need /"
+    "there should be /please get /do /make it /now /I am thinking of /time for /"
+    "take care of /here: /so, ",
+)
+_LOOSE_NUMBERS = ("{}", "with {}", "at {}", "of {}", "{} times", "to {}", "by {}", "up to {}")
+_LOOSE_WORDS = ("{}", "for {}", "to {}", "with {}", "in {}", "called {}", "about {}", "from {}")
+
+
+def _loose_request(words: Words, verb: str, noun: str, values: list[Value]) -> str:
+    """A request that shares a word or two with its tool and names no parameter."""
+    rng = words.rng
+    article = rng.choice(("the", "a", "my", "this", "that", ""))
+    subject = rng.choice(
+        (
+            f"{article} {noun}",
+            f"{article} {noun}",
+            f"{verb} {article} {noun}",
+            f"{article} {noun} to {verb}",
+            f"to {verb} {article} {noun}",
+        )
+    )
+    pieces = [subject]
+    for value in values:
+        number = not isinstance(value.value, str)
+        pieces.append(rng.choice(_LOOSE_NUMBERS if number else _LOOSE_WORDS).format(value.spoken))
+    if rng.random() < 0.5:
+        rng.shuffle(pieces)
+    text = rng.choice(_LOOSE_STARTS) + rng.choice((" ", " ", ", ")).join(pieces)
+    return dress(words, "I want", _articles(re.sub(r" +", " ", text).strip()))
 
 
 def _articles(text: str) -> str:

@@ -16,12 +16,12 @@ from torch.nn import functional
 from .batches import IGNORED, collate
 from .chat_format import encode_chat
 from .corpus import make
+from .model import has_fast_bf16
 from .tokenizer import Tokenizer
 from .tool_chats import tool_chat
-from .words import Words
+from .words import EVALUATION_SEED, Words
 
 Row = tuple[str, list[int], list[bool]]
-EVALUATION_SEED = 20_261_121
 
 
 def held_out_chats(tokenizer: Tokenizer, amount: int) -> list[Row]:
@@ -40,13 +40,9 @@ def held_out_chats(tokenizer: Tokenizer, amount: int) -> list[Row]:
 
 
 @torch.no_grad()
-def score(
-    model: Any, rows: list[Row], device: torch.device, exact_arithmetic: bool = False
-) -> dict[str, dict[str, float]]:
-    """By kind: loss per learned token, and the share of exact answers.
-
-    ``exact_arithmetic`` computes in f32 instead of bf16.
-    """
+def score(model: Any, rows: list[Row], device: torch.device) -> dict[str, dict[str, float]]:
+    """By kind: loss per learned token, and the share of exact answers."""
+    fast = has_fast_bf16(device.type)
     order = sorted(rows, key=lambda row: len(row[1]))
     losses: defaultdict[str, list[float]] = defaultdict(list)
     exact: defaultdict[str, list[bool]] = defaultdict(list)
@@ -54,7 +50,7 @@ def score(
         group = order[first : first + 24]
         inputs, targets = collate([(ids, learn) for _, ids, learn in group])
         inputs, targets = inputs.to(device), targets.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=not exact_arithmetic):
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
             logits = model.logits(model(inputs)).float()
         loss = functional.cross_entropy(
             logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"

@@ -45,7 +45,7 @@ def _sum(words: Words) -> tuple[str, str]:
     while True:
         a, b = (
             (rng.randint(0, 20), rng.randint(0, 20))
-            if rng.random() < 0.6
+            if rng.random() < 0.85
             else (rng.randint(1, 99), rng.randint(1, 99))
         )
         sign, name = rng.choice((("+", "plus"), ("-", "minus")))
@@ -140,15 +140,8 @@ def _next(words: Words) -> tuple[str, str]:
     return f"Write {number} as a word.", f"{number} is {NUMBER_WORDS[number]}."
 
 
-def _spell(words: Words) -> tuple[str, str]:
-    word = words.invented() if words.rng.random() < 0.5 else words.pick("toolnoun")
-    return words.rng.choice(("Spell {}.", "How do you spell {}?", "Spell the word {}.")).format(
-        word
-    ), "-".join(word)
-
-
 def arithmetic(words: Words) -> tuple[str, str]:
-    """One question about numbers, days or letters with its answer."""
+    """One question about numbers or days with its answer."""
     makers: tuple[Callable[[Words], tuple[str, str]], ...] = (
         _sum,
         _sum,
@@ -160,6 +153,5 @@ def arithmetic(words: Words) -> tuple[str, str]:
         _word_problem,
         _compare,
         _next,
-        _spell,
     )
     return words.rng.choice(makers)(words)

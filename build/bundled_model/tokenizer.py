@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -46,11 +46,16 @@ def _to_letters(text: str) -> str:
 SPACE = _to_letters(" ")
 
 
-def train(texts: Iterable[str], size: int = 2048, spaced: int = 500) -> list[tuple[str, str]]:
+def train(
+    texts: Iterable[str],
+    size: int = 2048,
+    spaced: int = 500,
+    never_spaced: Collection[str] = (),
+) -> list[tuple[str, str]]:
     """Learn merges from texts.
 
     ``size`` counts all tokens (256 bytes, merges, specials); ``spaced`` of the merges are "space
-    + word".
+    + word", none of them with a word of ``never_spaced``.
     """
     counts: Counter[str] = Counter()
     spaced_counts: Counter[str] = Counter()
@@ -87,7 +92,9 @@ def train(texts: Iterable[str], size: int = 2048, spaced: int = 500) -> list[tup
     whole = [
         (count, word)
         for word, count in spaced_counts.items()
-        if not any(c.isdigit() for c in word) and (len(word) == 1 or len(words[word]) == 1)
+        if not any(c.isdigit() for c in word)
+        and (len(word) == 1 or len(words[word]) == 1)
+        and word not in never_spaced
     ]
     whole.sort(key=lambda entry: (-entry[0], entry[1]))
     merges += [(SPACE, word) for _, word in whole[: size - 256 - len(SPECIALS) - len(merges)]]

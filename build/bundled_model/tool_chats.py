@@ -21,9 +21,17 @@ SYSTEM_PROMPTS = (
 )
 
 
+MISFITS = 0.25
+"""Share of requests that no tool fits, where the caller does not say."""
+COMPOSED = 0.45
+COMPOSED_IN_TRAINING = 0.3
+"""Share of composed tools.  They are learned sooner than the everyday ones."""
+
+
 def _fresh(words: Words, novel: bool = False) -> Drawn:
     """A tool with a request: an intent, a composed tool, or (evaluation only) a novel intent."""
-    if words.rng.random() < 0.45 and not novel:
+    share = COMPOSED if words.held_out else COMPOSED_IN_TRAINING
+    if words.rng.random() < share and not novel:
         return draw_composed(words)
     return draw_intent(words, words.rng.choice([i for i in intents() if i.novel == novel]))
 
@@ -90,11 +98,11 @@ def _result(words: Words) -> tuple[str, str]:
 
 
 def tool_chat(
-    words: Words, novel: bool = False, turns: int | None = None
+    words: Words, novel: bool = False, turns: int | None = None, misfits: float = MISFITS
 ) -> tuple[list[Message], list[dict[str, Any]]]:
     """One conversation over a toolbox of one to four tools.
 
-    Returns (messages, tools).  Roughly one request in four fits no tool.
+    Returns (messages, tools).  A share of ``misfits`` of the requests fits no tool.
     """
     rng = words.rng
     size = rng.choice((1, 2, 3, 3, 4, 4))
@@ -109,7 +117,7 @@ def tool_chat(
         messages.append({"role": "system", "content": system})
     for _ in range(turns or rng.choice((2, 3, 4, 5))):
         drawn = (box[0] if novel else rng.choice(box)).again()
-        if not novel and rng.random() < 0.25:
+        if not novel and rng.random() < misfits:
             messages += _misfit(words, box)
             continue
         messages += [{"role": "user", "content": drawn.request}, call_message(drawn)]

@@ -1,13 +1,14 @@
 """Training: streams the corpus through the model for a given time, resumable at any point.
 
-Schedule: warm-up, constant rate, then a linear decay over the last third (warm-up, stable,
-decay: a run can be lengthened by going on from the checkpoint before the decay, ``stable.pt``).
+Schedule: warm-up, then a linear decay (a constant rate before it where DECAY_SHARE is below 1:
+such a run can be lengthened from the checkpoint before the decay, ``stable.pt``).
 Time is the budget, not steps, because the same command runs on two shared cores and on a GPU.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -17,17 +18,24 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from . import checkpoint
 from .batches import IGNORED, batches
-from .model import Config, Model
+from .config import Config
+from .model import Model, has_fast_bf16
 from .optimizer import Optimizer
 from .scoring import held_out_chats, score
 from .tokenizer import Tokenizer
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 WARM_UP_STEPS = 60
-DECAY_SHARE = 0.35
-FLOOR = 0.03
-SAVE_SECONDS = 180.0
+PEAK = 1.1
+DECAY_SHARE = 1.0
+FLOOR = 0.02
+DECISION, NAME = 1.0, 3.0
+"""Weights of an answer's first token and of the first token of a function's name."""
+CALL, CALL_HEAD = 2048 - 2, 6
+"""The id of <tool_call>, and the tokens from it to the name."""
+SAVE_SECONDS = 120.0
 SCORE_SECONDS = 600.0
 
 
@@ -35,14 +43,14 @@ def rate(step: int, progress: float) -> float:
     """The learning-rate factor in [0, 1]."""
     warm = min(1.0, (step + 1) / WARM_UP_STEPS)
     decay = max(FLOOR, min(1.0, (1.0 - progress) / DECAY_SHARE))
-    return warm * decay
+    return PEAK * warm * decay
 
 
 def device_and_batch() -> tuple[torch.device, int, int]:
     """(device, tokens per micro-batch, micro-batches per step)."""
     if torch.cuda.is_available():
         return torch.device("cuda"), 32768, 1
-    return torch.device("cpu"), 1792, 2
+    return torch.device("cpu"), 1024, 5
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -54,8 +62,16 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 def save_compact(path: Path, model: Model, progress: dict[str, Any]) -> None:
     """Weights only, in bf16: small enough for the repository, good enough to go on from."""
-    weights = {name: tensor.to(torch.bfloat16).cpu() for name, tensor in model.state_dict().items()}
-    torch.save({"weights": weights, "config": model.config.as_dict(), **progress}, path)
+    weights = {name: tensor.float().cpu().numpy() for name, tensor in model.state_dict().items()}
+    checkpoint.save(path, weights, {"config": model.config.as_dict(), **progress})
+
+
+def compact(folder: Path, path: Path, tokenizer: Tokenizer) -> None:
+    """Write the compact form of ``folder/last.pt``."""
+    saved = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
+    model = Model(Config(vocabulary=len(tokenizer.tokens)))
+    model.load_state_dict(saved["model"])
+    save_compact(path, model, saved["state"])
 
 
 def train(
@@ -70,8 +86,9 @@ def train(
     device, tokens, accumulate = device_and_batch()
     workers = None
     if device.type == "cpu":
-        torch.set_num_threads(accumulate)
-        workers = ThreadPoolExecutor(accumulate, initializer=lambda: torch.set_num_threads(1))
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(cores)
+        workers = ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1))
     model = Model(Config(vocabulary=len(tokenizer.tokens))).to(device)
     optimizer = Optimizer(model)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "pool": seed * 1_000_000}
@@ -84,9 +101,9 @@ def train(
         state = saved["state"]
         state["pool"] += 1  # the interrupted pool was seen in part: do not learn it twice
     elif start is not None:
-        saved = torch.load(start, map_location=device, weights_only=True)
-        model.load_state_dict(saved["weights"])
-        state["pool"] = saved["pool"]
+        weights, notes = checkpoint.load(start)
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+        state["pool"] = notes["pool"]
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     check = held_out_chats(tokenizer, 60)
     budget = minutes * 60
@@ -172,17 +189,33 @@ def train(
     log.close()
 
 
+def emphasis(targets: torch.Tensor) -> torch.Tensor:
+    """The weight of each token's loss, f32[B, T] from targets i64[B, T].
+
+    What decides an answer is one token of thirty: its first one (a call or a refusal) and the first
+    one of a function's name.  Without emphasis refusals were not learned at all.
+    """
+    wanted = targets != IGNORED
+    first = wanted.clone()
+    first[:, 1:] &= ~wanted[:, :-1]
+    name = torch.zeros_like(first)
+    name[:, CALL_HEAD:] = (first & (targets == CALL))[:, :-CALL_HEAD]
+    return 1.0 + (DECISION - 1.0) * first + (NAME - 1.0) * name
+
+
 def _gradients(
     model: Model, pair: Pair, learned: int, device: torch.device
 ) -> tuple[float, tuple[torch.Tensor, ...]]:
     """(loss, gradients in parameter order) of one micro-batch, its share of ``learned`` tokens."""
     inputs, targets = pair[0].to(device), pair[1].to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device.type)):
         hidden = model(inputs)
         wanted = targets != IGNORED
         logits = model.logits(hidden[wanted])
-    loss = functional.cross_entropy(logits.float(), targets[wanted], reduction="sum") / learned
-    return float(loss.detach()), torch.autograd.grad(loss, list(model.parameters()))
+    losses = functional.cross_entropy(logits.float(), targets[wanted], reduction="none")
+    weighed = (losses * emphasis(targets)[wanted]).sum() / learned
+    plain = float(losses.detach().sum()) / learned
+    return plain, torch.autograd.grad(weighed, list(model.parameters()))
 
 
 def _step(

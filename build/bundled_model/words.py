@@ -16,6 +16,9 @@ DATA = Path(__file__).parent / "data"
 HELD_OUT_SHARE = 8
 """One value in this many (by hash) is kept for the evaluation."""
 
+EVALUATION_SEED = 20_261_121
+"""What the evaluation's conversations are drawn with."""
+
 _ONSETS = tuple(
     re.findall(
         r"\w+",
@@ -51,6 +54,14 @@ def synonyms() -> dict[str, tuple[str, ...]]:
 def is_held_out(text: str) -> bool:
     """Whether a value belongs to the evaluation only; stable between runs and machines."""
     return zlib.crc32(("held:" + text.lower()).encode()) % HELD_OUT_SHARE == 0
+
+
+def held_out_words() -> frozenset[str]:
+    """First words of held-out values, but for articles and other short ones."""
+    values = (value for values in pools().values() for value in values if is_held_out(value))
+    return frozenset(
+        word for value in values if len(word := value.split()[0]) > 2 and word != "the"
+    )
 
 
 @cache

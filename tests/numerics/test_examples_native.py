@@ -32,9 +32,7 @@ def run_example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_native_streams_an_answer(device: Device) -> None:
     if not BUNDLED.is_file():
-        pytest.skip(
-            "the bundled model is not in web/public/models: python3 build models bundled_model"
-        )
+        pytest.skip("the bundled model is not in web/public/models: python3 build model export")
     done = run_example("native.py")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) >= 20
@@ -45,9 +43,7 @@ def test_native_streams_an_answer(device: Device) -> None:
 
 def test_openai_client_is_answered_by_the_server(device: Device) -> None:
     if not BUNDLED.is_file():
-        pytest.skip(
-            "the bundled model is not in web/public/models: python3 build models bundled_model"
-        )
+        pytest.skip("the bundled model is not in web/public/models: python3 build model export")
     done = run_example("openai_server.py")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) >= 20

@@ -35,6 +35,9 @@ def add_commands(commands: Any) -> None:
     options.add_backend(perplexity)
     perplexity.add_argument("file", metavar="FILE")
     perplexity.add_argument("--window", type=int, default=512, help="tokens per independent window")
+    perplexity.add_argument(
+        "--special", action="store_true", help="names of control tokens in the text stand for them"
+    )
     perplexity.set_defaults(run=_perplexity)
 
 
@@ -106,7 +109,9 @@ async def _perplexity(arguments: argparse.Namespace) -> None:
 
     model = await options.load(arguments, max_sequences=1)
     try:
-        ids = model.tokenizer.encode(options.read_text(arguments.file), add_special=True)
+        ids = model.tokenizer.encode(
+            options.read_text(arguments.file), add_special=True, parse_special=arguments.special
+        )
         window = min(arguments.window, model.runner.context_length)
         if len(ids) < 2 or window < 2:
             raise InvalidRequestError("The text has fewer than two tokens.")
