@@ -55,8 +55,12 @@ def installed(name: str, depends: list[str], skip: tuple[str, ...] = ()) -> Pack
     return Package(name, distribution.version, [name], depends, files, False, licences)
 
 
-LATER = ("serve/openai/", "text/grammar/", "serve/local.py")
-"""What the OpenAI API needs: fetched when a page first uses it, not at the start."""
+LATER = (
+    *("serve/openai/", "text/grammar/", "serve/local.py"),
+    *("formats/requantized.py", "wasm/encoder.py", "wasm/kernels/encode.py"),
+)
+"""What the OpenAI API and quantizing while loading need: fetched when a page first uses one of
+them, not at the start."""
 
 
 def openai_api(version: str) -> Package:
@@ -84,7 +88,6 @@ NATIVE_ONLY = (
     "serve/testing.py",
     "testing.py",
     "serve/widget.py",
-    "wasm/encoder.py",
     "wasm/native.py",
 )
 

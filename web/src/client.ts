@@ -204,6 +204,21 @@ export class Tilewright implements Resources {
     return (await exchangeRecords(this.#connection, text)).taken;
   }
 
+  /**
+   * Load a LoRA adapter beside the model: a GGUF adapter, or PEFT's adapter_model.safetensors with
+   * its adapter_config.json. Requests choose it by `name` (`adapter`, in `sampling` of `complete`).
+   */
+  async addAdapter(name: string, adapter: ModelName, options: EngineOptions = {}): Promise<void> {
+    const [message, place] = placeOf(adapter, options);
+    const { signal } = options;
+    await this.#connection.request({ type: "adapter", name, ...message }, { signal }, place);
+  }
+
+  /** Forget a LoRA adapter; nothing may be using it. */
+  async removeAdapter(name: string): Promise<void> {
+    await this.#connection.request({ type: "adapter", name, remove: true });
+  }
+
   /** The engine's counters. */
   async stats(): Promise<Record<string, unknown>> {
     const answer = await this.#connection.request({ type: "stats" });

@@ -15,7 +15,7 @@ export interface RuntimeFiles {
   library: string;
   lock: string;
   wheels: string[];
-  /** The wheel of the OpenAI API, installed when it is first used. */
+  /** The wheel of the OpenAI API and of quantizing, installed when it is first used. */
   openai: string;
   /** Memory of a Python that has imported the engine; empty where the build could not make it. */
   snapshot: string;
@@ -134,7 +134,8 @@ export async function keepSnapshot(): Promise<void> {
 
 let installed: Promise<void> | undefined;
 
-/** Fetch and install the modules of the OpenAI API, once; a failure can be tried again. */
+/** Fetch and install the modules of the OpenAI API and of quantizing, once; a failure can be
+ * tried again. */
 export function installOpenAI(pyodide: PyodideInterface): Promise<void> {
   installed ??= installWheels(pyodide, [runtimeFiles().openai]);
   installed.catch(() => (installed = undefined));

@@ -39,13 +39,6 @@ def read_family(config: Config, file: str) -> tuple[Family, Config]:
             model_type=str(kind)[:64],
             known=sorted(FAMILIES),
         )
-    if config.get("quantization_config"):
-        method = config["quantization_config"]
-        method = method.get("quant_method") if isinstance(method, dict) else method
-        raise UnsupportedModelError(
-            f"{file}: safetensors quantized with {str(method)[:40]!r} are not supported: choose "
-            "the unquantized model or a GGUF file."
-        )
     family = FAMILIES[kind]
     return family, {**family.defaults, **{k: v for k, v in config.items() if v is not None}}
 

@@ -19,10 +19,11 @@ from .derived import Piece, PiecesSource, TransposedSource
 from .hf_config import Config, number, rope_parameters, translate_config
 from .hf_families import read_family
 from .hf_names import IGNORED, Place, translate_name
+from .int4 import Int4Source, read_int4, show_int4
 from .json_file import MAX_JSON, read_json
 from .layout import tensor_nbytes
 from .model_file import ModelFile, TensorInfo
-from .quant import BF16, F16, F32, QuantType
+from .quant import BF16, BY_NAME, F16, F32, QuantType
 from .safetensors import RawTensor, read_safetensors
 from .shards import file_name, is_plain, sibling_names
 from .source import ByteSource, MemorySource
@@ -32,7 +33,11 @@ INDEX: Final = "model.safetensors.index.json"
 MAX_CONFIG: Final = 16 * 1024 * 1024
 MAX_SHARDS: Final = 1000
 
-_QUANTS: Final[Mapping[str, QuantType]] = {"F32": F32, "F16": F16, "BF16": BF16}
+_QUANTS: Final[Mapping[str, QuantType]] = {
+    **{"F32": F32, "F16": F16, "BF16": BF16},
+    # as int4.py shows matrices
+    **{"Q4_0": BY_NAME["Q4_0"], "Q5_0": BY_NAME["Q5_0"]},
+}
 _POOLING: Final = (
     ("mean_tokens", "mean", 1),
     ("cls_token", "cls", 2),
@@ -64,7 +69,11 @@ async def read_huggingface(source: ByteSource, find: FindFile) -> ModelFile:
             if key in raw:
                 raise FormatError(f"The tensor {key!r} is in two files of the model.", tensor=key)
             raw[key] = tensor
-    placed = _Placing(files, metadata)
+    quantized = read_int4(config, config_source.name)
+    if quantized is not None:
+        raw = show_int4(raw, quantized)
+    sources = {id(tensor.source): tensor.source for tensor in raw.values()}
+    placed = _Placing(list({**{id(file): file for file in files}, **sources}.values()), metadata)
     for tensor in raw.values():
         if IGNORED.fullmatch(tensor.name) is None:
             place = translate_name(family.names, tensor.name)
@@ -134,7 +143,7 @@ class _Placing:
             stack[place.index] = raw
         elif place.halves is not None:
             self._put_halves(raw, place.name, place.halves, quant)
-        elif place.transposed:
+        elif place.transposed and not isinstance(raw.source, Int4Source):  # GPTQ turns it itself
             self._put_transposed(raw, place.name, quant)
         else:
             # a row vector that GGUF keeps as a vector
@@ -171,7 +180,7 @@ class _Placing:
         if len(raw.shape) < 2 or raw.shape[-2] % 2:
             raise FormatError(f"The tensor {raw.name!r} of shape {raw.shape} has no two halves.")
         shape = (*raw.shape[:-2], raw.shape[-2] // 2, raw.shape[-1])
-        whole = raw.shape[-2] * raw.shape[-1] * quant.nbytes
+        whole = raw.shape[-2] * quant.row_bytes(raw.shape[-1])
         count = raw.nbytes // whole if whole else 0
         for half, name in enumerate((first, second)):
             starts = (raw.offset + index * whole + half * whole // 2 for index in range(count))

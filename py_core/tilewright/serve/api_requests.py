@@ -32,7 +32,7 @@ class ApiRequests:
     Args:
         model: the loaded model, whatever happens to its device.
         send: sends a message to the page.
-        install: makes the modules of ``serve.openai`` importable.
+        install: makes the modules that a page fetches late importable.
 
     """
 
@@ -54,7 +54,7 @@ class ApiRequests:
     ) -> None:
         """Answer one request; ``windows`` are those that the page's acknowledgements widen."""
         number = message["id"]
-        await self._installed()
+        await self.installed()
         from .openai.service import OpenAIService
 
         if self._service is None:
@@ -70,12 +70,13 @@ class ApiRequests:
                 del windows[number]
         self._send(type="reply", id=number, status=reply.status, body=reply.body)
 
-    async def _installed(self) -> None:
+    async def installed(self) -> None:
+        """Make what a page fetches late importable. Raises SourceError where it cannot come."""
         try:
             await self._install()
         except Exception as error:
             raise SourceError(
-                f"The modules of the API could not be fetched ({error}): check that the runtime "
+                f"Modules of the runtime could not be fetched ({error}): check that the runtime "
                 "folder is complete, and try again."
             ) from error
 

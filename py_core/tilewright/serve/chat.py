@@ -424,15 +424,7 @@ def as_asked(file: ModelFile, options: LoadOptions) -> ModelFile:
     if options.quantize is None:
         return file
     from ..formats.requantized import requantize
-
-    try:
-        from ..wasm.encoder import Encoder
-    except ImportError as error:  # left out of the page's runtime folder
-        raise InvalidRequestError(
-            "A page cannot quantize while loading: leave quantize out, or run tilewright quantize "
-            "natively and load its file.",
-            field="quantize",
-        ) from error
+    from ..wasm.encoder import Encoder
 
     return requantize(file, options.quantize, Encoder().encode)
 

@@ -215,6 +215,8 @@ class WorkerLoop:
 
         async def load(asked_by: int, without_gpu: bool = False) -> Model:
             source = await self._open_source(number)
+            if options.quantize is not None:
+                await self._api.installed()
             gone = without_gpu and options.backend is None
             asked = replace(options, backend="wasm") if gone else options
             model: Model = await self._load_model(
@@ -240,6 +242,8 @@ class WorkerLoop:
 
         options = _options(message.get("options", {}))
         choices = choices_of(message.get("choices", []))
+        if options.quantize is not None:
+            await self._api.installed()
         file = await open_model(await self._open_source(number))
         capabilities = await Device.probe()
         found = await inspect(file, capabilities, options=options, choices=choices)
@@ -457,7 +461,7 @@ def start(
 
     ``open_source`` gives, for the id of a load, an object with a JavaScript ByteSource and the
     AbortSignal of that load; ``storage`` keeps tuning records (``web/src/tuning_records.ts``);
-    ``install`` fetches the modules of the OpenAI API.
+    ``install`` fetches the modules of the OpenAI API and of quantizing.
     """
     from ..webgpu import bridge
 

@@ -189,7 +189,7 @@ async def test_chat_template_file_and_named_templates(tmp_path: Path) -> None:
     ("settings", "reason"),
     [
         ({"model_type": "mamba"}, "'mamba' are not supported; known are bert"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "'gptq' are not supported"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "'fp8', None bits"),
         ({"hidden_act": "relu"}, "activation 'relu'"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
         ({"model_type": "smollm3", "no_rope_layers": [0, 0]}, "no_rope_layers"),

@@ -55,6 +55,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
         ({"grammar": "root ::= x"}, "grammar"),
         ({"chat_template_kwargs": {"messages": 1}}, "chat_template_kwargs"),
         ({"model": "other"}, "model"),
+        ({"adapter": 3}, "adapter"),
     ],
 )
 async def test_refusals_name_the_field(given: dict[str, Any], field: str) -> None:
@@ -89,12 +90,12 @@ async def test_sampling_reaches_the_engine() -> None:
     model = ScriptedModel()
     await chat(model, temperature=0.5, top_p=0.9, top_k=5, min_p=0.1, repetition_penalty=1.1,
                frequency_penalty=0.2, presence_penalty=0.3, logit_bias={"7": -3}, seed=11,
-               max_completion_tokens=9)  # fmt: skip
+               max_completion_tokens=9, adapter="mine")  # fmt: skip
     used = model.samplings[0]
     assert (used.temperature, used.top_p, used.top_k, used.min_p) == (0.5, 0.9, 5, 0.1)
     assert (used.repetition_penalty, used.frequency_penalty) == (1.1, 0.2)
     assert (used.presence_penalty, dict(used.logit_bias)) == (0.3, {7: -3})
-    assert (used.seed, used.max_tokens) == (11, 9)
+    assert (used.seed, used.max_tokens, used.adapter) == (11, 9, "mine")
 
 
 def test_the_table_documents_every_field() -> None:

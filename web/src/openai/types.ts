@@ -35,6 +35,8 @@ export interface ChatRequest {
   stop?: string | string[] | null;
   /** Not OpenAI's; GBNF as llama.cpp writes it. */
   grammar?: string | null;
+  /** Not OpenAI's; name of a LoRA adapter loaded beside the model. */
+  adapter?: string | null;
   /** Not OpenAI's; for measurements. */
   ignore_eos?: boolean | null;
   /** Ignored. */
@@ -104,6 +106,8 @@ export interface CompletionRequest {
   stop?: string | string[] | null;
   /** Not OpenAI's; GBNF as llama.cpp writes it. */
   grammar?: string | null;
+  /** Not OpenAI's; name of a LoRA adapter loaded beside the model. */
+  adapter?: string | null;
   /** Not OpenAI's; for measurements. */
   ignore_eos?: boolean | null;
   /** Ignored. */

@@ -88,9 +88,9 @@ async def _models(arguments: argparse.Namespace) -> None:
         print_json({"curated": curated, "local": local})
         return
     for model in curated:
-        size = f"{model.get('bytes', 0) / 1e6:7.0f} MB"
-        print(f"{size}  {model.get('reference', '')}  ({model.get('licence', '')})")
-        print(f"            {model.get('good_at', '')}")
+        print(f"{model['bytes'] / 1e6:7.0f} MB  {model['name']} ({model['license']})")
+        print(f"            {model['reference']}")
+        print(f"            {model['good_at']}")
     if here:
         print(f"On this machine, in {folder}:")
     for found in here:
@@ -99,8 +99,6 @@ async def _models(arguments: argparse.Namespace) -> None:
 
 def curated_models() -> list[dict[str, Any]]:
     """Return the list that comes with Tilewright; the page shows the same."""
-    place = resources.files("tilewright.serve") / _CURATED
-    if not place.is_file():
-        return []
-    content = json.loads(place.read_text(encoding="utf-8"))
-    return list(content["models"] if isinstance(content, dict) else content)
+    text = (resources.files("tilewright.serve") / _CURATED).read_text(encoding="utf-8")
+    models: list[dict[str, Any]] = json.loads(text)["models"]
+    return models

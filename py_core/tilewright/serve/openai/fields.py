@@ -69,6 +69,7 @@ _SAMPLING = (
     Field("seed", WHOLE, note="same seed, same answer on the same device"),
     Field("stop", TEXTS, note="at most 16 texts"),
     Field("grammar", TEXT, note="not OpenAI's; GBNF as llama.cpp writes it"),
+    Field("adapter", TEXT, note="not OpenAI's; name of a LoRA adapter loaded beside the model"),
     Field("ignore_eos", FLAG, note="not OpenAI's; for measurements"),
     Field("user", TEXT, "ignored"),
 )

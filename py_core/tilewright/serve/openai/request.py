@@ -103,7 +103,7 @@ def _options(given: Mapping[str, Any], logprobs: int | None) -> Options:
     except ValueError:
         raise _wrong("logit_bias", "an object of token ids to numbers") from None
     known = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty",
-             "presence_penalty", "ignore_eos")  # fmt: skip
+             "presence_penalty", "ignore_eos", "adapter")  # fmt: skip
     limit = given.get("max_completion_tokens", given.get("max_tokens"))
     sampling = SamplingParams(
         **{name: given[name] for name in known if name in given},
