@@ -79,9 +79,14 @@ export class LinearMemory {
     }
   }
 
-  close(): void {
+  /** End the threads; new ones may be started. */
+  stop(): void {
     for (const worker of this.#workers) worker.terminate();
     this.#workers = [];
+  }
+
+  close(): void {
+    this.stop();
   }
 }
 

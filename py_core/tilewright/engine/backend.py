@@ -29,7 +29,7 @@ from ..wasm.kernels.quantize import activation_bytes
 from ..webgpu.api import library
 from ..webgpu.device import BufferRange, Device
 from ..webgpu.kernels import matvec
-from ..webgpu.kernels.kernel import Span
+from ..webgpu.kernels.kernel import Capabilities, Span
 from ..webgpu.kernels.linear import LinearStructure
 from ..webgpu.kernels.packing import packing
 from ..webgpu.plan import Call, record
@@ -85,6 +85,24 @@ async def choose(storage: Storage | None = None) -> Choice:
     if device is not None:
         device.handle.destroy()
     return _told(Choice("wasm", None, reason))
+
+
+async def likely_gpu(backend: str | None) -> Capabilities | None:
+    """Return what the GPU offers on which a model would be loaded; None: the processor computes.
+
+    ``backend``: that was asked for. Measures nothing: a GPU that is no software counts. Raises
+    DeviceUnavailableError where it was asked for and is not there.
+    """
+    backend = backend or settings.current().backend
+    if backend == "wasm":
+        return None
+    try:
+        adapter = await Device.probe()
+    except DeviceUnavailableError:
+        if backend == "webgpu" or _machine() is None:
+            raise
+        return None
+    return None if adapter.software and not backend and _machine() is not None else adapter
 
 
 def _told(choice: Choice) -> Choice:

@@ -152,7 +152,7 @@ async def plan_load(
         return any(counting.fit(length, *option).fits for option in options(length))
 
     if not found.fits or complete:
-        found = _advise(found, file, fits_with, choices)
+        found = advise(found, file, fits_with, choices)
     return LoadPlan(plain, graphs, found)
 
 
@@ -242,7 +242,7 @@ class _Counting:
         return sum(buffer_bytes(size) for size in slots)
 
 
-def _advise(fit: Fit, file: ModelFile, fits_with: Any, choices: Sequence[Choice]) -> Fit:
+def advise(fit: Fit, file: ModelFile, fits_with: Any, choices: Sequence[Choice]) -> Fit:
     """Add the largest context and the largest choice that would fit, and the sentence."""
     low, high = 0, trained_context(file) // _SMALLEST_CONTEXT
     while low < high:

@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from array import array
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from ..errors import InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
-from ..graph.ops import Graph, KvWrite, Rows
-from ..models.registry import build_graph, original_context, read_constants
-from ..wasm import host, kernel_set, lower, pool, state, steps, weights
-from ..wasm import scratch as scratches
-from ..wasm.assembler import Module
-from ..wasm.instructions import without_relaxed
+from ..graph.ops import Graph
+from ..wasm import host, kernel_set, pool, state, weights
+from ..wasm.crew import Crew
 from ..wasm.kernels import sample
 from ..wasm.kernels.attention import KV_BLOCK
+from ..wasm.scratch import bytes_read
+from . import wasm_program
 from .runner_protocol import RowResult, StepResult, Want
 from .sampling import SamplingParams
+from .wasm_program import LOGITS_CHUNK, Family, Plan, mask_bytes
 
-DEFAULT_CONTEXT = 4096
-PREFILL_CHUNK = 256
-LOGITS_CHUNK = 64
-Family = Literal["prefill", "cache", "all", "decode", "embed"]
+Assembler = Callable[[kernel_set.ChooseTuning | None], wasm_program.Program]
+"""Makes the module with these Tunings; None: with the default ones."""
 
 
 @dataclass
@@ -48,35 +47,40 @@ class _Slot:
 class WasmRunner:
     """Implements ``runner_protocol.Runner`` for one model in one memory."""
 
-    def __init__(
-        self,
-        memory: host.Memory,
-        graphs: Mapping[Family, Graph],
-        own: state.State,
-        program: _Program,
-        *,
-        max_sequences: int,
-    ) -> None:
-        some = next(iter(graphs.values()))
+    def __init__(self, memory: host.Memory, plan: Plan, made: Assembler) -> None:
+        some = next(iter(plan.graphs.values()))
         self.memory = memory
-        self.graphs = graphs
-        self.context_length = own.context_length
+        self.graphs = plan.graphs
+        self.context_length = plan.own.context_length
         self.vocabulary = some.vocabulary
-        self.max_sequences = max_sequences
+        self.max_sequences = plan.max_sequences
         self.kv_block = KV_BLOCK
-        self.kv_blocks = own.blocks
-        self.prefill_chunk = program.chunk
-        self.logits_chunk = min(LOGITS_CHUNK, program.chunk)
-        self._state = own
-        self._program = program
-        self.threads = program.threads
-        self._step = memory.instantiate(program.module)
-        if program.threads > 1:
-            memory.start(program.module, program.threads - 1)
-        self._slots = [_Slot(SamplingParams()) for _ in range(max_sequences)]
+        self.kv_blocks = plan.own.blocks
+        self.prefill_chunk = plan.chunk
+        self.logits_chunk = min(LOGITS_CHUNK, plan.chunk)
+        self.threads = plan.threads
+        self.plan = plan
+        self._made = made
+        self._state = plan.own
+        self._crew = Crew(plan.threads)
+        self._slots = [_Slot(SamplingParams()) for _ in range(plan.max_sequences)]
         self._queue: deque[StepResult] = deque()
         self._logits_at: int | None = None
         self._last_row = 0
+        self._step: host.Instance | None = None
+        self.use(None)
+
+    def use(self, choose: kernel_set.ChooseTuning | None) -> None:
+        """Compute from now on with kernels of this choice; None: the default. Between two steps."""
+        self._program = self._made(choose)
+        if self._step is not None and self.threads > 1:
+            self._step.call("quit")
+            self.memory.stop()
+            self.memory.write(self.plan.pool, bytes(pool.NBYTES))
+            self._crew = Crew(self.threads)
+        self._step = self.memory.instantiate(self._program.module)
+        if self.threads > 1:
+            self.memory.start(self._program.module, self.threads - 1)
 
     @classmethod
     async def load(
@@ -100,37 +104,28 @@ class WasmRunner:
         Raises OutOfMemoryError where 4 GiB do not suffice, UnsupportedModelError for a format or
         an op that has no kernel here, DeviceUnavailableError without wasmtime.
         """
-        context = context_length or min(original_context(file), DEFAULT_CONTEXT)
-        if context < 1 or max_sequences < 1 or (threads is not None and threads < 1):
-            raise InvalidRequestError(
-                "The context and the numbers of sequences and threads must be positive."
-            )
+        if threads is not None and threads < 1:
+            raise InvalidRequestError("The number of threads must be positive.")
         machine = host.here()
-        together = min(threads or _threads(machine.cores), machine.cores)
-        plain = build_graph(file, context_length=context, constants=await read_constants(file))
-        graphs = _graphs(plain)
-        tokens = cache_tokens or context * min(max_sequences, 2)
-        layout = weights.Layout()
-        placed = weights.plan_weights(layout, graphs.values(), file)
-        chunk = context if not plain.causal else min(PREFILL_CHUNK, context)
-        own = state.plan_state(
-            layout,
-            graphs.values(),
-            placed,
-            context_length=context,
-            tokens=tokens,
+        together = min(threads or wasm_program.threads_for(machine.cores), machine.cores)
+        plan = await wasm_program.plan_load(
+            file,
+            context_length=context_length,
             max_sequences=max_sequences,
-            chunk=chunk,
+            cache_tokens=cache_tokens,
+            threads=together,
         )
         guess = kernel_set.default_choice if machine.relaxed else kernel_set.plain_choice
-        kinds = _Kinds(choose or guess, wide, together)
-        with without_relaxed(not machine.relaxed):
-            program = _Program(layout, graphs, own, chunk, max_sequences, kinds)
-        memory = machine.allocate(layout.nbytes, together > 1)
-        await weights.load_weights(memory, placed, file, on_progress, shared=together > 1)
-        for table, address in own.ropes.items():
-            memory.write(address, state.rope_table_bytes(table, context))
-        return cls(memory, graphs, own, program, max_sequences=max_sequences)
+
+        def made(chosen: kernel_set.ChooseTuning | None) -> wasm_program.Program:
+            choice = chosen or choose or guess
+            return wasm_program.assemble(plan, choice, wide=wide, relaxed=machine.relaxed)
+
+        memory = machine.allocate(plan.nbytes, together > 1)
+        await weights.load_weights(memory, plan.own.weights, file, on_progress, shared=together > 1)
+        for table, address in plan.own.ropes.items():
+            memory.write(address, state.rope_table_bytes(table, plan.own.context_length))
+        return cls(memory, plan, made)
 
     # -- per slot --------------------------------------------------------------------------------
 
@@ -147,7 +142,7 @@ class WasmRunner:
         own.sampling, own.masked = sampling, False
         own.position = len(ids) - 1
         size = 4 * self.vocabulary
-        sampler = self._program.sampler
+        sampler = self.plan.sampler
         if sampling.penalised:
             counts = array("I", bytes(size))
             for token in set(ids[:prompt_length]):
@@ -165,7 +160,7 @@ class WasmRunner:
         """Write the allowed ids of the slot's next draw."""
         self._slots[slot].masked = mask is not None
         if mask is not None:
-            at = self._program.sampler.mask + slot * _mask_bytes(self.vocabulary)
+            at = self.plan.sampler.mask + slot * mask_bytes(self.vocabulary)
             self.memory.write(at, mask)
 
     # -- steps -----------------------------------------------------------------------------------
@@ -182,7 +177,7 @@ class WasmRunner:
         self._inputs(ids, range(start, start + count), [slot] * count, outputs)
         self._run(family, count, len(outputs), 1)
         if graph.logits is not None:
-            self._logits_at = self._program.activations[family].at(graph.logits)
+            self._logits_at = self.plan.activations[family].at(graph.logits)
             self._last_row = len(outputs) - 1
 
     async def sample(self, slot: int) -> None:
@@ -201,7 +196,7 @@ class WasmRunner:
         self._run("decode", count, count, count)
         if graph.logits is None:
             raise UnsupportedModelError("This model makes embeddings; it cannot generate text.")
-        at = self._program.activations["decode"].at(graph.logits)
+        at = self.plan.activations["decode"].at(graph.logits)
         size = 4 * self.vocabulary
         drawn = [self._draw(s, at + i * size, fresh=False) for i, s in enumerate(slots)]
         self._queue.append(StepResult(tuple(drawn)))
@@ -237,7 +232,7 @@ class WasmRunner:
             self._write(self._state.inputs.lengths + 4 * slot, [len(sequence)])
         self._run("embed", len(ids), 0, len(slots))
         width = graph.pooled.width
-        at = self._program.activations["embed"].at(graph.pooled)
+        at = self.plan.activations["embed"].at(graph.pooled)
         flat = array("f", self.memory.read(at, 4 * width * len(slots)))
         return [list(flat[i : i + width]) for i in range(0, len(flat), width)]
 
@@ -268,12 +263,24 @@ class WasmRunner:
         self._write(inputs.slots, slots)
         self._write(inputs.outputs, outputs)
 
+    def _call(self, name: str, *values: float) -> Any:
+        if self._step is None:
+            raise InvalidRequestError("The model is closed.")
+        return self._step.call(name, *values)
+
     def _run(self, family: Family, tokens: int, outputs: int, sequences: int) -> None:
-        self._step.call(f"step_{family}", tokens, outputs, sequences)
+        """Run a step; where threads are waited for too long, the next ones have fewer."""
+        begun = time.perf_counter()
+        self._call(f"step_{family}", tokens, outputs, sequences)
+        if self.threads > 1:
+            word = self.memory.read(self.plan.pool + pool.LATE, 4)
+            seconds = time.perf_counter() - begun
+            if self._crew.after(seconds, int.from_bytes(word, "little")):
+                self._call("rest", self.threads - self._crew.size)
 
     def _draw(self, slot: int, logits: int, *, fresh: bool) -> RowResult:
         """Draw a token from a row of logits; it becomes the slot's next input."""
-        own, sampler = self._slots[slot], self._program.sampler
+        own, sampler = self._slots[slot], self.plan.sampler
         sampling, size = own.sampling, 4 * self.vocabulary
         if sampling.penalised and not fresh:
             # The token that this step has read is part of the answer now.
@@ -295,14 +302,14 @@ class WasmRunner:
             position=own.position + 1,
         )
         self.memory.write(sampler.record, record)
-        chosen = self._step.call(
+        chosen = self._call(
             "draw",
             logits,
             self.vocabulary,
             sampler.record,
             sampler.counts + slot * size,
             sampler.bias + slot * size,
-            sampler.mask + slot * _mask_bytes(self.vocabulary),
+            sampler.mask + slot * mask_bytes(self.vocabulary),
             sampler.scores,
             sampler.weights,
         )
@@ -313,8 +320,8 @@ class WasmRunner:
 
     def _explained(self, slot: int, chosen: int, logits: int, top: int) -> RowResult:
         """Return the choice with the model's own log-probabilities."""
-        out = self._program.sampler.record
-        self._step.call("mass", logits, self.vocabulary, out)
+        out = self.plan.sampler.record
+        self._call("mass", logits, self.vocabulary, out)
         peak, total = struct.unpack("<2f", self.memory.read(out, 8))
         norm = peak + math.log(total)
 
@@ -325,7 +332,7 @@ class WasmRunner:
         best: list[tuple[int, float]] = []
         last, token = math.inf, -1
         for _ in range(min(top, self.vocabulary)):
-            token = self._step.call("runner_up", logits, self.vocabulary, last, token)
+            token = self._call("runner_up", logits, self.vocabulary, last, token)
             if token < 0:
                 break
             last = value(token)
@@ -347,12 +354,13 @@ class WasmRunner:
 
     def plan_stats(self) -> dict[str, int]:
         """Return what one decode step of one sequence costs: kernel calls, steps, bytes read."""
+        decode = self.graphs.get("decode")
         return {
             "dispatches_per_token": self._program.calls.get("decode", 0),
             "submits_per_token": 1 if "decode" in self.graphs else 0,
-            "bytes_per_token": self._program.bytes_read,
+            "bytes_per_token": 0 if decode is None else bytes_read(decode),
             "module_bytes": len(self._program.module),
-            "threads": self.threads,
+            "threads": self._crew.size,
         }
 
     async def close(self) -> None:
@@ -360,119 +368,7 @@ class WasmRunner:
         self._queue.clear()
         if self.memory is not None:
             if self.threads > 1:
-                self._step.call("quit")
+                self._call("quit")
             self.memory.close()
-        self._step = None  # type: ignore[assignment]
+        self._step = None
         self.memory = None  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class _Sampler:
-    """Addresses of what drawing needs."""
-
-    record: int
-    counts: int
-    bias: int
-    mask: int
-    scores: int
-    weights: int
-
-
-@dataclass(frozen=True)
-class _Kinds:
-    """How a program's kernels are made."""
-
-    choose: kernel_set.ChooseTuning
-    wide: bool
-    threads: int
-
-
-class _Program:
-    """The one module: kernels, a function per family, the sampler; and its memory's plan."""
-
-    def __init__(
-        self,
-        layout: weights.Layout,
-        graphs: Mapping[Family, Graph],
-        own: state.State,
-        chunk: int,
-        max_sequences: int,
-        kinds: _Kinds,
-    ) -> None:
-        self.chunk = chunk
-        self.threads = kinds.threads
-        self.activations: dict[Family, state.Activations] = {}
-        self.calls: dict[Family, int] = {}
-        vocabulary = next(iter(graphs.values())).vocabulary
-        row = 4 * vocabulary
-        self.sampler = _Sampler(
-            layout.take(sample.RECORD_BYTES),
-            layout.take(row * max_sequences),
-            layout.take(row * max_sequences),
-            layout.take(_mask_bytes(vocabulary) * max_sequences),
-            layout.take(row),
-            layout.take(row),
-        )
-        module = Module(host.SHARED if kinds.threads > 1 else host.IMPORTED)
-        kernels = kernel_set.Kernels(module, kinds.choose, kinds.wide)
-        capacities = {name: _capacities(name, chunk, max_sequences) for name in graphs}
-        needed = max(scratches.scratch_bytes(graphs[n], capacities[n]) for n in graphs)
-        private = max(scratches.private_bytes(graph) for graph in graphs.values())
-        area = layout.take(private * kinds.threads)
-        scratch = scratches.Scratch(layout.take(needed), needed, area, private)
-        shared = kinds.threads > 1
-        threads = pool.Pool(module, layout.take(pool.NBYTES), kinds.threads) if shared else None
-        made = steps.Steps(module, threads)
-        for name, graph in graphs.items():
-            counts = capacities[name]
-            self.activations[name] = state.plan_activations(layout, graph, counts)
-            lowering = lower.Lowering(
-                kernels, own, self.activations[name], scratch, counts, many=name != "decode"
-            )
-            lowering.lower(graph, name, made)
-            self.calls[name] = lowering.calls
-        made.finish()
-        sample.add_sampler(module)
-        self.module = module.assemble()
-        some = graphs.get("decode")
-        self.bytes_read = 0 if some is None else scratches.bytes_read(some)
-
-
-def _threads(cores: int) -> int:
-    """Return how many threads to use: memory is the limit, and half of many cores are slow ones."""
-    return cores if cores <= 4 else min(8, max(4, cores // 2))
-
-
-def _capacities(family: Family, chunk: int, max_sequences: int) -> dict[Rows, int]:
-    if family == "decode":
-        return dict.fromkeys(Rows, max_sequences)
-    tokens = min(LOGITS_CHUNK, chunk) if family == "all" else chunk
-    outputs = tokens if family == "all" else 1
-    return {Rows.TOKENS: tokens, Rows.OUTPUTS: outputs, Rows.SEQUENCES: max_sequences}
-
-
-def _graphs(plain: Graph) -> dict[Family, Graph]:
-    """Return the graph of each family; they read the same weights."""
-    if not plain.causal:
-        return {"embed": lower.fused(plain, "late")}
-    prefill = lower.fused(plain, "early")
-    made: dict[Family, Graph] = {
-        "prefill": prefill,
-        "cache": _until_cache(prefill),
-        "all": lower.fused(plain, "all"),
-        "decode": lower.fused(plain, "all"),
-    }
-    if plain.pooled is not None:
-        made["embed"] = lower.fused(plain, "late")
-    return made
-
-
-def _until_cache(graph: Graph) -> Graph:
-    """Cut everything after the last write to the cache: a step whose logits nobody wants."""
-    last = max(i for i, op in enumerate(graph.ops) if isinstance(op, KvWrite))
-    ops = graph.ops[: last + 1]
-    return Graph(ops, graph.vocabulary, graph.layers, graph.kv_width, None)
-
-
-def _mask_bytes(vocabulary: int) -> int:
-    return -(-vocabulary // 32) * 4

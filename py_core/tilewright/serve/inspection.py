@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
-from ..engine.fit import Choice, plan_load
+from ..engine.fit import Choice, Fit, plan_load
+from ..engine.wasm_program import plan_fit
 from ..errors import InvalidRequestError, OutOfMemoryError
 from ..formats.model_file import ModelFile
 from ..models.registry import trained_context
@@ -20,13 +21,14 @@ from .chat import LoadOptions, as_asked
 
 async def inspect(
     file: ModelFile,
-    capabilities: Capabilities,
+    capabilities: Capabilities | None,
     *,
     options: LoadOptions,
     choices: Sequence[Choice] = (),
 ) -> protocol.Inspection:
     """Describe a model and how it would be loaded with ``options``.
 
+    ``capabilities``: of the GPU; None: the processor computes, in a memory of at most 4 GiB.
     A model that does not fit is an answer, not an error. Raises FormatError and
     UnsupportedModelError where it cannot be run at all.
     """
@@ -35,22 +37,21 @@ async def inspect(
     for tensor in file.items():
         formats[tensor.quant.name] += tensor.nbytes
     try:
-        plan = await plan_load(
-            file,
-            capabilities,
-            context_length=options.context_length,
-            kv=options.kv,
-            max_sequences=options.max_sequences,
-            budget=options.memory_budget,
-            choices=choices,
-            complete=True,
-        )
+        if capabilities is None:
+            needed, layers = await plan_fit(
+                file,
+                context_length=options.context_length,
+                max_sequences=options.max_sequences,
+                budget=options.memory_budget,
+                choices=choices,
+            )
+        else:
+            needed, layers = await _on_gpu(file, capabilities, options, choices)
     except OutOfMemoryError as error:
         fit = _impossible(options, sum(formats.values()), error)
         layers = 0
     else:
-        fit = cast(protocol.FitReport, plan.fit.to_dict())
-        layers = next(iter(plan.graphs.values())).layers
+        fit = cast(protocol.FitReport, needed.to_dict())
     return {
         "name": str(file.metadata.get("general.name") or file.sources[0].name),
         "architecture": file.architecture,
@@ -63,6 +64,22 @@ async def inspect(
         "has_chat_template": bool(file.metadata.get("tokenizer.chat_template")),
         "fit": fit,
     }
+
+
+async def _on_gpu(
+    file: ModelFile, capabilities: Capabilities, options: LoadOptions, choices: Sequence[Choice]
+) -> tuple[Fit, int]:
+    plan = await plan_load(
+        file,
+        capabilities,
+        context_length=options.context_length,
+        kv=options.kv,
+        max_sequences=options.max_sequences,
+        budget=options.memory_budget,
+        choices=choices,
+        complete=True,
+    )
+    return plan.fit, next(iter(plan.graphs.values())).layers
 
 
 def choices_of(given: Any) -> list[Choice]:

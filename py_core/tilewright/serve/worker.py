@@ -236,8 +236,8 @@ class WorkerLoop:
 
     async def _inspect(self, message: Message, number: int) -> None:
         """Read a header; the source stays open, as JavaScript may load from it next."""
+        from ..engine.backend import likely_gpu
         from ..formats.open import open_model
-        from ..webgpu.device import Device
         from .inspection import choices_of, inspect
 
         options = _options(message.get("options", {}))
@@ -245,7 +245,7 @@ class WorkerLoop:
         if options.quantize is not None:
             await self._api.installed()
         file = await open_model(await self._open_source(number))
-        capabilities = await Device.probe()
+        capabilities = await likely_gpu(options.backend)
         found = await inspect(file, capabilities, options=options, choices=choices)
         self._send(type="result", id=number, value=found)
 

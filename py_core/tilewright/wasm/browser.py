@@ -83,6 +83,10 @@ class BrowserMemory:
         """Let ``workers`` more threads call the module's ``work(number)``."""
         self._memory.start(module, workers)
 
+    def stop(self) -> None:
+        """End the threads."""
+        self._memory.stop()
+
     def close(self) -> None:
         """End the threads and let go of the memory."""
         self._memory.close()

@@ -55,8 +55,12 @@ class Memory(Protocol):
         """Let ``workers`` more threads call the module's ``work(number)``, numbers from 1."""
         ...
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End the threads; they must have been told to return, or to wait."""
+        ...
+
+    def close(self) -> None:
+        """Do the same and let go of the memory."""
         ...
 
 

@@ -108,6 +108,10 @@ class NativeMemory:
 
     def close(self) -> None:
         """Wait for the threads, which must have been told to return."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Do the same; new ones may be started."""
         for thread in self._threads:
             thread.join(timeout=1.0)
         self._threads.clear()

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from .assembler import Expr, Function, Local, Module, Namespace, atomic, constant, i32, i64, select
 
-CLAIM, DONE, PARKED, WAITING, STEP, FIELDS, COUNTER = range(0, 448, 64)
-"""Offsets of words, each in a cache line of its own. ``FIELDS``: family, counts, first call."""
-NBYTES = 448
+CLAIM, DONE, PARKED, WAITING, STEP, FIELDS, COUNTER, RESTING, LATE = range(0, 576, 64)
+"""Offsets of words, each in a cache line of its own. ``FIELDS``: family, counts, first call;
+``RESTING``: threads that take no part; ``LATE``: calls whose end thread 0 had to be parked for."""
+NBYTES = 576
 PIECES = 4095
 """Most pieces of a call."""
 QUIT = -1
@@ -119,6 +120,8 @@ class Pool:
         done, spins = f.let(atomic.load(self._at(DONE))), f.let(i32.const(0))
         with f.while_(lambda: done < pieces):
             self._pause(f, spins, WAITING, DONE, done)
+            with f.if_(spins.equals(STEP_SPINS + 1)):
+                f.do(i32.store(self._at(LATE), i32.load(self._at(LATE)) + 1))
             with f.if_(spins > STEP_SPINS + _PATIENCE):
                 f.trap()
             done.set(atomic.load(self._at(DONE)))
@@ -144,23 +147,36 @@ class Pool:
         f.do(i32.store(self._at(COUNTER), i32.load(self._at(COUNTER)) + f.parameters[0]))
         return f
 
+    def add_rest(self) -> Function:
+        """Add ``rest(count)``: so many threads, the last ones, take no part from now on."""
+        f = self._module.function("rest", ["i32"])
+        f.do(
+            atomic.store(self._at(RESTING), f.parameters[0]),
+            _memory.notify(self._at(RESTING), 0x7FFFFFFF),
+        )
+        return f
+
     def add_work(self, families: list[Function]) -> Function:
         """Add ``work(number)``: walk every step with thread 0, until the family ``QUIT``."""
         f = self._module.function("work", ["i32"])
         (number,) = f.parameters
         last, spins, family = f.let(i32.const(0)), f.let(i32.const(0)), f.let(i32.const(0))
         with f.while_(lambda: family > QUIT):
-            step = f.let(atomic.load(self._at(STEP)))
-            with f.if_(step.equals(last) | step.equals(0)):
-                self._pause(f, spins, PARKED, STEP, step)
+            resting = f.let(atomic.load(self._at(RESTING)))
+            with f.if_(number + resting >= self.threads):
+                f.do(_memory.wait32(self._at(RESTING), resting, i64.const(_LONG)))
             with f.else_():
-                fields = [f.let(atomic.load(self._at(FIELDS), offset=4 * n)) for n in range(5)]
-                # Written over meanwhile: look again.
-                with f.if_(atomic.load(self._at(STEP)).equals(step)):
-                    last.set(step)
-                    spins.set(0)
-                    family.set(fields[0])
-                    for index, run in enumerate(families):
-                        with f.if_(family.equals(index)):
-                            f.do(f.call(run, *fields[1:], number))
+                step = f.let(atomic.load(self._at(STEP)))
+                with f.if_(step.equals(last) | step.equals(0)):
+                    self._pause(f, spins, PARKED, STEP, step)
+                with f.else_():
+                    fields = [f.let(atomic.load(self._at(FIELDS), offset=4 * n)) for n in range(5)]
+                    # Written over meanwhile: look again.
+                    with f.if_(atomic.load(self._at(STEP)).equals(step)):
+                        last.set(step)
+                        spins.set(0)
+                        family.set(fields[0])
+                        for index, run in enumerate(families):
+                            with f.if_(family.equals(index)):
+                                f.do(f.call(run, *fields[1:], number))
         return f

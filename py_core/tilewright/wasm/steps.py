@@ -103,12 +103,13 @@ class Steps:
         return f
 
     def finish(self) -> None:
-        """Add ``work`` and ``quit``; after the last family."""
+        """Add ``work``, ``rest`` and ``quit``; after the last family."""
         if self._pool is None or self._begin is None:
             return
         self._pool.add_work(self._runs)
+        rest = self._pool.add_rest()
         f = self._module.function("quit")
-        f.do(f.call(self._begin, -1, 0, 0, 0))
+        f.do(f.call(self._begin, -1, 0, 0, 0), f.call(rest, 0))
 
 
 def _counts(parameters: Sequence[Expr]) -> Counts:

@@ -15,12 +15,15 @@ from tests.reference import golden_models
 from tilewright import settings
 from tilewright.engine.sampling import SamplingParams
 from tilewright.engine.sequence import TokenOutput
-from tilewright.errors import DeviceLostError, SourceError
+from tilewright.engine.wasm_runner import WasmRunner
+from tilewright.errors import DeviceLostError, DeviceUnavailableError, SourceError
+from tilewright.formats.open import open_model
 from tilewright.formats.source import MemorySource
 from tilewright.serve import protocol
 from tilewright.serve.chat import Delta, Usage
 from tilewright.serve.snapshot import restored
 from tilewright.serve.worker import WorkerLoop
+from tilewright.wasm import host
 from tilewright.webgpu.device import Device
 from tilewright.webgpu.kernels.kernel import Capabilities
 from tilewright.webgpu.memory import Progress
@@ -316,3 +319,40 @@ async def test_inspect_tells_whether_a_model_fits(monkeypatch: pytest.MonkeyPatc
     assert not refused["fits"]
     assert refused["budget"] == 8 << 20
     assert answers[5]["code"] == "invalid_request"
+
+
+async def test_inspect_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
+
+    async def probe() -> Capabilities:
+        raise DeviceUnavailableError("There is none.")
+
+    monkeypatch.setattr(Device, "probe", probe)
+    data = (golden_models.FOLDER / "qwen3.gguf").read_bytes()
+
+    async def open_source(_: int) -> MemorySource:
+        return MemorySource(data, "qwen3.gguf")
+
+    posted: list[Any] = []
+    loop = WorkerLoop(lambda text: posted.append(json.loads(text)), open_source)
+    sizes: list[dict[str, Any]] = [{"context_length": 64}]
+    sizes += [{"context_length": 1 << 24}, {"context_length": 64, "backend": "webgpu"}]
+    with settings.scope(backend=""):
+        for number, options in enumerate(sizes):
+            loop.receive(json.dumps({"type": "inspect", "id": number, "options": options}))
+        while len(posted) < len(sizes):
+            await asyncio.sleep(0.01)
+    answers = {message["id"]: message for message in posted}
+    fit = answers[0]["value"]["fit"]
+    assert fit["fits"]
+    assert fit["kv"] == "f32"
+    runner = await WasmRunner.load(
+        await open_model(MemorySource(data, "qwen3.gguf")), context_length=64, threads=1
+    )
+    assert 0 <= runner.device_bytes - fit["total"] < host.PAGE
+    await runner.close()
+    refused = answers[1]["value"]["fit"]
+    assert not refused["fits"]
+    assert "4295 MB" in refused["message"]
+    assert refused["largest_context"] > 64
+    assert answers[2]["code"] == "no_device"

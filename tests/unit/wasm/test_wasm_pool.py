@@ -11,6 +11,7 @@ from tilewright.errors import KernelError
 from tilewright.graph.ops import Rows
 from tilewright.wasm import host, pool, steps
 from tilewright.wasm.assembler import Module, i32
+from tilewright.wasm.crew import Crew
 
 pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
 
@@ -52,6 +53,61 @@ def test_every_row_is_done_once_per_call(threads: int) -> None:
         assert np.all(words == step * CALLS)
     main.call("quit")
     memory.close()
+
+
+def test_threads_that_rest_take_no_part_and_come_back() -> None:
+    made = Module(host.SHARED)
+    f = made.function("note", ["i32", "i32"], export=False)
+    mine, count = f.parameters
+    f.do(i32.store(mine, i32.load(mine) + count))
+    family = steps.Steps(made, pool.Pool(made, POOL, 3))
+    values = (steps.Private(WORDS, 64), steps.COUNT)
+    family.add("some", [steps.Call(f, values, ROWS, steps.Split(ROWS, 1))] * CALLS)
+    family.finish()
+    code = made.assemble()
+    memory = host.here().allocate(1 << 16, True)
+    main = memory.instantiate(code)
+    memory.start(code, 2)
+
+    def done() -> list[int]:
+        memory.write(WORDS, bytes(192))
+        main.call("step_some", 1, 1, 1)
+        return [int.from_bytes(memory.read(WORDS + 64 * n, 4), "little") for n in range(3)]
+
+    main.call("rest", 2)
+    time.sleep(0.15)  # who was waiting for a step looks up
+    assert all(done() == [ROWS * CALLS, 0, 0] for _ in range(20))
+    main.call("rest", 1)
+    assert all((found := done())[2] == 0 and sum(found) == ROWS * CALLS for _ in range(20))
+    main.call("rest", 0)
+    assert any(done()[2] for _ in range(2000))
+    main.call("rest", 2)
+    main.call("quit")  # also ends those that rest
+    memory.stop()
+    assert not memory._threads
+    memory.write(POOL, bytes(pool.NBYTES))
+    memory.start(code, 2)
+    assert sum(done()) == ROWS * CALLS
+    main.call("quit")
+    memory.close()
+
+
+def test_the_crew_shrinks_where_threads_are_late_and_grows_again() -> None:
+    crew, late, sizes = Crew(3), 0, []
+    for _ in range(400):  # two late calls in steps of ten milliseconds
+        late += 2 * (crew.size > 1)
+        crew.after(0.01, late)
+        sizes.append(crew.size)
+    assert sizes[0] == 3
+    assert sizes[10] == 1
+    assert sizes[10:].count(1) > 350
+    assert 2 in sizes[10:]  # tried again, less and less often
+    for _ in range(2000):
+        crew.after(0.01, late)
+    assert crew.size == 3
+    for _ in range(100):  # one late call in a hundred steps is nothing
+        late += 1
+        assert not any(crew.after(0.01, late) for _ in range(100))
 
 
 def test_call_numbers_wrap() -> None:

@@ -1,0 +1,271 @@
+"""What a model is on the CPU path before it runs: where everything lies, and the one module.
+
+``plan_memory`` decides addresses from the header alone, so that what does not fit is known before
+anything is read; ``assemble`` makes the kernels, one function per family, and the sampler, for a
+choice of Tunings. The same plan can be assembled again with another choice. Holds no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..errors import InvalidRequestError
+from ..formats.model_file import ModelFile
+from ..graph.ops import Graph, KvWrite, Rows
+from ..models.registry import build_graph, original_context, read_constants
+from ..wasm import host, kernel_set, lower, pool, state, steps, weights
+from ..wasm import scratch as scratches
+from ..wasm.assembler import Module
+from ..wasm.instructions import without_relaxed
+from ..wasm.kernels import sample
+from .fit import Choice, Fit, advise
+
+DEFAULT_CONTEXT = 4096
+PREFILL_CHUNK = 256
+LOGITS_CHUNK = 64
+Family = Literal["prefill", "cache", "all", "decode", "embed"]
+_MOST = host.MOST_PAGES * host.PAGE
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Addresses of what drawing needs."""
+
+    record: int
+    counts: int
+    bias: int
+    mask: int
+    scores: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graphs of a model and the addresses of everything."""
+
+    graphs: Mapping[Family, Graph]
+    own: state.State
+    sampler: Sampler
+    scratch: scratches.Scratch
+    activations: Mapping[Family, state.Activations]
+    pool: int
+    """Of the words that threads share."""
+    threads: int
+    chunk: int
+    max_sequences: int
+    cache_tokens: int
+    weights_bytes: int
+    cache_bytes: int
+    nbytes: int
+    """Of the whole memory."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """The module of a plan."""
+
+    module: bytes
+    calls: Mapping[Family, int]
+    """Kernels that a step calls."""
+
+
+async def plan_load(
+    file: ModelFile,
+    *,
+    context_length: int | None = None,
+    max_sequences: int = 4,
+    cache_tokens: int | None = None,
+    threads: int = 1,
+) -> Plan:
+    """Read the header and decide where everything lies.
+
+    The cache holds two full contexts (with several sequences) where that fits, else one. Raises
+    UnsupportedModelError, InvalidRequestError.
+    """
+    context = context_length or min(original_context(file), DEFAULT_CONTEXT)
+    if context < 1 or max_sequences < 1:
+        raise InvalidRequestError("The context and the number of sequences must be positive.")
+    plain = build_graph(file, context_length=context, constants=await read_constants(file))
+    graphs = fused_families(plain)
+    return _widest(file, graphs, context, max_sequences, cache_tokens, threads, _MOST)
+
+
+def _widest(
+    file: ModelFile,
+    graphs: Mapping[Family, Graph],
+    context: int,
+    max_sequences: int,
+    cache_tokens: int | None,
+    threads: int,
+    most: int,
+) -> Plan:
+    """Return the plan with the larger of the two caches that are worth having and fit."""
+    tokens = cache_tokens or context * min(max_sequences, 2)
+    plan = plan_memory(file, graphs, context, tokens, max_sequences, threads)
+    if plan.nbytes > most and cache_tokens is None and tokens > context:
+        plan = plan_memory(file, graphs, context, context, max_sequences, threads)
+    return plan
+
+
+def plan_memory(
+    file: ModelFile,
+    graphs: Mapping[Family, Graph],
+    context: int,
+    tokens: int,
+    max_sequences: int,
+    threads: int,
+) -> Plan:
+    """Give everything its address, for a cache of ``tokens`` positions."""
+    layout = weights.Layout()
+    placed = weights.plan_weights(layout, graphs.values(), file)
+    weights_bytes = layout.nbytes
+    chunk = context if tuple(graphs) == ("embed",) else min(PREFILL_CHUNK, context)
+    own = state.plan_state(
+        layout,
+        graphs.values(),
+        placed,
+        context_length=context,
+        tokens=tokens,
+        max_sequences=max_sequences,
+        chunk=chunk,
+    )
+    some = next(iter(graphs.values()))
+    row = 4 * some.vocabulary
+    sampler = Sampler(
+        layout.take(sample.RECORD_BYTES),
+        layout.take(row * max_sequences),
+        layout.take(row * max_sequences),
+        layout.take(mask_bytes(some.vocabulary) * max_sequences),
+        layout.take(row),
+        layout.take(row),
+    )
+    rows = {name: _capacities(name, chunk, max_sequences) for name in graphs}
+    needed = max(scratches.scratch_bytes(graphs[n], rows[n]) for n in graphs)
+    private = max(scratches.private_bytes(graph) for graph in graphs.values())
+    area = layout.take(private * threads)
+    scratch = scratches.Scratch(layout.take(needed), needed, area, private)
+    words = layout.take(pool.NBYTES)
+    activations = {n: state.plan_activations(layout, graphs[n], rows[n]) for n in graphs}
+    return Plan(
+        graphs,
+        own,
+        sampler,
+        scratch,
+        activations,
+        words,
+        threads,
+        chunk,
+        max_sequences,
+        tokens,
+        weights_bytes,
+        state.kv_bytes(some, tokens),
+        layout.nbytes,
+    )
+
+
+def assemble(
+    plan: Plan, choose: kernel_set.ChooseTuning, *, wide: bool = False, relaxed: bool = True
+) -> Program:
+    """Make a plan's module with the Tunings that ``choose`` names.
+
+    ``wide``: activations have 16 bits throughout. Raises UnsupportedModelError for an op or a
+    format that has no kernel here.
+    """
+    with without_relaxed(not relaxed):
+        shared = plan.threads > 1
+        module = Module(host.SHARED if shared else host.IMPORTED)
+        kernels = kernel_set.Kernels(module, choose, wide)
+        made = steps.Steps(module, pool.Pool(module, plan.pool, plan.threads) if shared else None)
+        calls: dict[Family, int] = {}
+        for name, graph in plan.graphs.items():
+            lowering = lower.Lowering(
+                kernels,
+                plan.own,
+                plan.activations[name],
+                plan.scratch,
+                _capacities(name, plan.chunk, plan.max_sequences),
+                many=name != "decode",
+            )
+            lowering.lower(graph, name, made)
+            calls[name] = lowering.calls
+        made.finish()
+        sample.add_sampler(module)
+        return Program(module.assemble(), calls)
+
+
+async def plan_fit(
+    file: ModelFile,
+    *,
+    context_length: int | None = None,
+    max_sequences: int = 4,
+    budget: int | None = None,
+    choices: Sequence[Choice] = (),
+) -> tuple[Fit, int]:
+    """Say what a model needs of a memory of at most 4 GiB, and how many layers it has."""
+    first = await plan_load(file, context_length=context_length, max_sequences=max_sequences)
+    most = min(budget or _MOST, _MOST)
+
+    def fit(context: int) -> Fit:
+        plan = _widest(file, first.graphs, context, max_sequences, None, 1, most)
+        rest = plan.nbytes - plan.weights_bytes
+        return Fit(
+            context,
+            "f32",
+            plan.cache_tokens,
+            plan.weights_bytes,
+            plan.cache_bytes,
+            rest - plan.cache_bytes,
+            0,
+            most,
+            plan.nbytes <= most,
+            largest_weights=max(0, most - rest),
+        )
+
+    def fits_with(context: int) -> bool:
+        return fit(context).fits
+
+    found = advise(fit(first.own.context_length), file, fits_with, choices)
+    return replace(found, budget=budget), next(iter(first.graphs.values())).layers
+
+
+def threads_for(cores: int) -> int:
+    """Return how many threads to use: memory is the limit, and half of many cores are slow ones."""
+    return cores if cores <= 4 else min(8, max(4, cores // 2))
+
+
+def _capacities(family: Family, chunk: int, max_sequences: int) -> dict[Rows, int]:
+    if family == "decode":
+        return dict.fromkeys(Rows, max_sequences)
+    tokens = min(LOGITS_CHUNK, chunk) if family == "all" else chunk
+    outputs = tokens if family == "all" else 1
+    return {Rows.TOKENS: tokens, Rows.OUTPUTS: outputs, Rows.SEQUENCES: max_sequences}
+
+
+def fused_families(plain: Graph) -> dict[Family, Graph]:
+    """Return the graph of each family; they read the same weights."""
+    if not plain.causal:
+        return {"embed": lower.fused(plain, "late")}
+    prefill = lower.fused(plain, "early")
+    made: dict[Family, Graph] = {
+        "prefill": prefill,
+        "cache": _until_cache(prefill),
+        "all": lower.fused(plain, "all"),
+        "decode": lower.fused(plain, "all"),
+    }
+    if plain.pooled is not None:
+        made["embed"] = lower.fused(plain, "late")
+    return made
+
+
+def _until_cache(graph: Graph) -> Graph:
+    """Cut everything after the last write to the cache: a step whose logits nobody wants."""
+    last = max(i for i, op in enumerate(graph.ops) if isinstance(op, KvWrite))
+    ops = graph.ops[: last + 1]
+    return Graph(ops, graph.vocabulary, graph.layers, graph.kv_width, None)
+
+
+def mask_bytes(vocabulary: int) -> int:
+    """Return the bytes of one bit per id, in whole words."""
+    return -(-vocabulary // 32) * 4
