@@ -1,4 +1,5 @@
-"""Speed of encoding weights while they load: MB/s of F16 read, one thread. JSON lines.
+"""Speed of encoding weights while they load, and of showing 4-bit files: MB/s read, one thread.
+JSON lines.
 
 ``python tests/bench/bench_quantize.py`` with the repository root and py_core on the path.
 """
@@ -11,13 +12,53 @@ import statistics
 import time
 
 import numpy as np
+from tests.reference.int4 import Way, quantized
+from tests.reference.safetensors_writer import safetensors_bytes
 
+from tilewright.formats.int4 import read_int4, show_int4
 from tilewright.formats.quant import BY_NAME
 from tilewright.formats.requantized import PIECE, TARGETS
+from tilewright.formats.safetensors import read_safetensors
 from tilewright.formats.source import MemorySource
 from tilewright.wasm.encoder import Encoder
 
 REPEAT = 7
+INT4 = {
+    "GPTQ": Way("gptq", 128, sym=True),
+    "GPTQ asymmetric": Way("gptq", 128),
+    "GPTQ act-order": Way("gptq", 128, act_order=True),
+    "AWQ": Way("awq", 128),
+}
+
+
+def tell(stored: str, target: str, nbytes: int, weights: int, times: list[float]) -> None:
+    """Print a line; the first time is that of compiling."""
+    seconds = statistics.median(times[1:])
+    line = {
+        "bench": "quantize",
+        "from": stored,
+        "to": target,
+        "mb_per_second": round(nbytes / 1e6 / seconds, 1),
+        "million_weights_per_second": round(weights / 1e6 / seconds, 1),
+    }
+    print(json.dumps(line), flush=True)
+
+
+async def int4(generator: np.random.Generator) -> None:
+    """Print a line per way of storing four bits; a matrix of 1024 rows of 2048."""
+    values = generator.standard_normal((1024, 2048), np.float32)
+    for stored, way in INT4.items():
+        parts, _ = quantized(values, way, generator)
+        data = safetensors_bytes({f"a.{name}": part for name, part in parts.items()})
+        how = read_int4({"quantization_config": way.config}, "config.json")
+        assert how is not None
+        shown = show_int4(await read_safetensors(MemorySource(data)), how)["a.weight"]
+        times = []
+        for _ in range(REPEAT + 1):
+            begun = time.perf_counter()
+            await shown.source.read(shown.offset, shown.nbytes)
+            times.append(time.perf_counter() - begun)
+        tell(stored, how.quant.name, len(data), values.size, times)
 
 
 async def main() -> None:
@@ -34,15 +75,8 @@ async def main() -> None:
                 begun = time.perf_counter()
                 await encoder.encode(source, 0, PIECE, BY_NAME[stored], BY_NAME[target])
                 times.append(time.perf_counter() - begun)
-            seconds = statistics.median(times[1:])
-            line = {
-                "bench": "quantize",
-                "from": stored,
-                "to": target,
-                "mb_per_second": round(len(data) / 1e6 / seconds, 1),
-                "million_weights_per_second": round(PIECE / 1e6 / seconds, 1),
-            }
-            print(json.dumps(line), flush=True)
+            tell(stored, target, len(data), PIECE, times)
+    await int4(generator)
 
 
 asyncio.run(main())

@@ -44,7 +44,7 @@ async def logits(engine: Engine, adapter: str | None, ids: list[int] = IDS) -> N
 
 
 def greedy(adapter: str | None) -> SamplingParams:
-    return SamplingParams(temperature=0.0, max_tokens=8, adapter=adapter, logprobs=1)
+    return SamplingParams(temperature=0.0, max_tokens=4, adapter=adapter, logprobs=1)
 
 
 async def answer(engine: Engine, ids: list[int], adapter: str | None) -> list[tuple[int, float]]:

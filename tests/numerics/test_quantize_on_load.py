@@ -37,7 +37,7 @@ EXACT = 1e-4
 @pytest.fixture
 async def folder(tmp_path: Path) -> Path:
     """A qwen3 wide enough for Q4_K, as a Hugging Face folder of F16 weights."""
-    spec = replace(MODELS["qwen3"], width=256, feed_forward=512)
+    spec = replace(MODELS["qwen3"], width=256, feed_forward=256)
     write_gguf(tmp_path / "one.gguf", metadata(spec), tensors(draw(spec, 3), "F16"))
     made = tmp_path / "folder"
     made.mkdir()

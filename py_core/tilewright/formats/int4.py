@@ -155,11 +155,11 @@ def _matrix(raw: Mapping[str, RawTensor], stem: str, how: Int4) -> _Matrix:
 class _Held:
     """One matrix in memory."""
 
-    words: memoryview[int]
+    words: array[int] | bytes
     """GPTQ: I32 ``[K/8, N]``; AWQ: the codes as bytes ``[K, N]``."""
     zeros: bytes
     """``[G, N]``, as they count."""
-    scales: memoryview[int]
+    scales: array[int]
     """Bits of F16 ``[G, N]``."""
     groups: list[int]
     """Of each k; empty where they are consecutive."""
@@ -220,7 +220,7 @@ class Int4Source:
     def _rows(self, matrix: _Matrix, held: _Held, first: int, last: int) -> bytes:
         size = matrix.rows
         rows = range(first, last)
-        stripes = b"".join(held.words[row::size].tobytes() for row in rows)
+        stripes = b"".join(bytes(memoryview(held.words[row::size])) for row in rows)
         if self._how.method == "gptq":
             codes = bytearray(2 * len(stripes))
             codes[0::2], codes[1::2] = stripes.translate(_LOW), stripes.translate(_HIGH)
@@ -237,10 +237,10 @@ class Int4Source:
 
 async def _hold(matrix: _Matrix, how: Int4) -> _Held:
     """Read one matrix and check what the config says of it."""
-    words = memoryview(await _bytes(matrix.codes))
+    data = await _bytes(matrix.codes)
     order = _GPTQ_ORDER if how.method == "gptq" else _AWQ_ORDER
-    words = words.cast("I") if how.method == "gptq" else memoryview(_unpacked(words, order))
-    plain = _unpacked(memoryview(await _bytes(matrix.zeros)), order)
+    words = array("I", data) if how.method == "gptq" else _unpacked(data, order)
+    plain = _unpacked(await _bytes(matrix.zeros), order)
     zeros = plain.translate(bytes((code + how.zero_offset) % 256 for code in range(256)))
     if how.quant.name == "Q4_0" and zeros.count(8) != len(zeros):
         raise FormatError(
@@ -258,7 +258,7 @@ async def _hold(matrix: _Matrix, how: Int4) -> _Held:
             )
         if not all(0 <= group < matrix.columns // matrix.group for group in groups):
             raise FormatError(f"{matrix.name!r} names groups that it does not have: it is damaged.")
-    scales = memoryview(await _bytes(matrix.scales)).cast("H")
+    scales = array("H", await _bytes(matrix.scales))
     return _Held(words, zeros, scales, [] if how.ordered else groups)
 
 
@@ -267,12 +267,12 @@ async def _bytes(raw: RawTensor) -> bytes:
     return await source.read(raw.offset, raw.nbytes)
 
 
-def _unpacked(words: memoryview[int], order: tuple[int, ...]) -> bytes:
+def _unpacked(words: bytes, order: tuple[int, ...]) -> bytes:
     """Return the eight codes of each word as bytes; ``order[i]`` is the place of its i-th."""
     codes = bytearray(2 * len(words))
     for place, column in enumerate(order):
         table = _HIGH if place % 2 else _LOW
-        codes[column::8] = words[place // 2 :: 4].tobytes().translate(table)
+        codes[column::8] = words[place // 2 :: 4].translate(table)
     return bytes(codes)
 
 
@@ -335,8 +335,8 @@ def _f16(codes: bytes, zeros: bytes, scales: bytes, groups: list[int]) -> bytes:
         together[place::columns] = codes[column::columns]
     low, high, at = [], [], 0
     steps = struct.unpack(f"<{len(zeros)}e", scales)
-    for number, zero in enumerate(zeros):
-        values = struct.pack("<16e", *((code - zero) * steps[number] for code in range(16)))
+    for number, (zero, step) in enumerate(zip(zeros, steps, strict=True)):
+        values = struct.pack("<16e", *[(code - zero) * step for code in range(16)])
         members = together[at : at + sizes[number % len(sizes)]]
         at += len(members)
         low.append(members.translate(values[0::2].ljust(256)))
