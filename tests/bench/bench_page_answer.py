@@ -7,6 +7,7 @@ are measured as further sites, in turns with ``dist/``, so that versions can be 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -52,8 +53,8 @@ async def visit(page: Page, address: str, backend: str) -> dict[str, Any]:
     return found
 
 
-async def main(sites: list[Path]) -> None:
-    """Measure all sites in turns."""
+async def main(sites: list[Path], backends: list[str]) -> None:
+    """Measure all sites and backends in turns."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         pages: list[tuple[Path, str, Page]] = []
@@ -70,13 +71,15 @@ async def main(sites: list[Path]) -> None:
         times: dict[tuple[Path, str], list[dict[str, Any]]] = {}
         for turn in range(1 + WARM):
             for site, address, page in pages:
-                for backend in BACKENDS:
+                for backend in backends:
                     try:
                         found = await visit(page, address, backend)
                     except Exception as error:  # an older site may not know a backend
                         print(f"{site.name} {backend}: {str(error)[:200]}", file=sys.stderr)
                         continue
-                    if turn or backend != BACKENDS[0]:
+                    stages = {stage: round(ms) for stage, ms in found["at"].items()}
+                    print(site.name, backend, found["backend"], stages, file=sys.stderr)
+                    if turn or backend != backends[0]:
                         times.setdefault((site, backend), []).append(found)
                     else:
                         tell(site, "cold visit", backend, [found])
@@ -97,4 +100,8 @@ def tell(site: Path, what: str, backend: str, visits: list[dict[str, Any]]) -> N
 
 
 if __name__ == "__main__":
-    asyncio.run(main([ROOT / "dist", *map(Path, sys.argv[1:])]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sites", nargs="*", type=Path, help="further sites")
+    parser.add_argument("--backends", default=",".join(BACKENDS))
+    given = parser.parse_args()
+    asyncio.run(main([ROOT / "dist", *given.sites], given.backends.split(",")))

@@ -2,7 +2,8 @@
  * Stands in for the worker when only the page is tested: speaks the protocol of web/src/protocol.ts,
  * answers from a script. Served in place of assets/worker-*.js by the tests; never shipped.
  *
- * `PLAN` comes before this text: { load: {bytes, steps, stepMs, fail}, tokenMs, answers: {word: text} }.
+ * `PLAN` comes before this text: { load: {bytes, steps, stepMs, fail, hold}, tokenMs, answers: {word: text} }.
+ * A load with `hold` waits before its last step until the page posts to the channel "fake engine".
  */
 
 /* global PLAN */
@@ -14,10 +15,12 @@ let generated = 0;
 const FALLBACK = "You said: ";
 
 async function load({ id, url, place }) {
-  const { bytes = 16e6, steps = 4, stepMs = 5, fail } = PLAN.load ?? {};
+  const { bytes = 16e6, steps = 4, stepMs = 5, fail, hold } = PLAN.load ?? {};
+  const released = new Promise((resolve) => (new BroadcastChannel("fake engine").onmessage = resolve));
   const reference = url ?? place?.files?.[0]?.name ?? "";
   for (let step = 0; step <= steps; step++) {
     if (waits.get(id)?.stopped) return error(id, "cancelled", "Stopped.");
+    if (hold && step === steps) await released;
     if (fail && step === steps - 1) return error(id, fail.code, fail.message, fail.details);
     const done = Math.round((bytes * step) / steps);
     postMessage({ type: "progress", id, phase: "weights", done, total: bytes, seconds: step * stepMs * 1e-3 });

@@ -33,7 +33,8 @@ async def test_answers_and_shows_markdown(chat: OpenPage) -> None:
 
 
 async def test_a_message_sent_while_loading_is_answered_once_ready(chat: OpenPage) -> None:
-    page = await chat({"load": {"bytes": 4.2e9, "steps": 20, "stepMs": 60}}, ready=False)
+    plan = {"load": {"bytes": 4.2e9, "steps": 20, "stepMs": 60, "hold": True}}
+    page = await chat(plan, ready=False)
     await page.get_by_role("textbox", name="Message", exact=True).fill("early bird")
     await page.keyboard.press("Enter")
     bar = page.get_by_role("progressbar", name="Loading the model")
@@ -42,6 +43,7 @@ async def test_a_message_sent_while_loading_is_answered_once_ready(chat: OpenPag
         re.compile(r"of 4\.20 GB · .+/s · .+ left")
     )
     await shot(page, "loading")
+    await page.evaluate("() => new BroadcastChannel('fake engine').postMessage('go on')")
     await expect(page.locator(".assistant .markdown")).to_have_text("You said: early bird")
     await expect(page.locator("#strip")).to_be_hidden()
 

@@ -25,25 +25,37 @@ interface Ping {
 type LoadHere = (Load | Inspect | Adapter) & { place?: Omit<ModelPlace, "url" | "headers" | "signal"> };
 
 const begun = performance.now();
-const loads = new Map<number, { message: LoadHere; stop: AbortController; opened?: OpenedModel }>();
+interface Loading {
+  message: LoadHere;
+  stop: AbortController;
+  opened?: OpenedModel;
+  /** The same, on its way since before Python ran. */
+  ahead?: Promise<OpenedModel> | undefined;
+}
+const loads = new Map<number, Loading>();
 let receive: ((text: string) => void) | undefined;
 const early: string[] = [];
+
+function open({ message, stop }: Loading): Promise<OpenedModel> {
+  const { url, headers, place } = message;
+  return openModel({
+    ...place,
+    ...(url ? { url } : {}),
+    ...(headers ? { headers } : {}),
+    signal: stop.signal,
+  });
+}
 
 async function openSource(id: number): Promise<{ source: ByteSource; signal: AbortSignal }> {
   const load = loads.get(id);
   if (!load) throw new TilewrightError("internal", `there is no load ${id}`);
-  const { message, stop } = load;
-  const signal = stop.signal;
+  const { url, place } = load.message;
   load.opened?.close(); // of the device that was lost
-  const { url, headers, place } = message;
   if (!url && !place?.files) throw new TilewrightError("invalid_request", "A load needs a url or a file.");
-  load.opened = await openModel({
-    ...place,
-    ...(url ? { url } : {}),
-    ...(headers ? { headers } : {}),
-    signal,
-  });
-  return { source: load.opened.main, signal };
+  const opening = load.ahead ?? open(load);
+  load.ahead = undefined;
+  load.opened = await opening;
+  return { source: load.opened.main, signal: load.stop.signal };
 }
 
 /** Pass an answer on; a model counts as loaded when its bytes were found to be what they should. */
@@ -61,6 +73,7 @@ async function pass(message: Response): Promise<void> {
   }
   if (load && (message.type === "error" || message.type === "result")) {
     load.opened?.close(); // a load that failed, or an inspection that is done
+    load.ahead?.then((model) => model.close()).catch(() => undefined);
     loads.delete((message as { id: number }).id);
   }
   postMessage(message);
@@ -91,7 +104,12 @@ addEventListener("message", ({ data }: MessageEvent<Request | Start | Ping>) => 
     return;
   }
   if (data.type === "load" || data.type === "inspect" || data.type === "adapter") {
-    loads.set(data.id, { message: data, stop: new AbortController() });
+    const load: Loading = { message: data, stop: new AbortController() };
+    if (!receive && !loads.size) {
+      load.ahead = open(load);
+      load.ahead.catch(() => undefined); // told to whoever awaits it
+    }
+    loads.set(data.id, load);
   }
   if (data.type === "abort") loads.get(data.id)?.stop.abort();
   const { place: _, ...plain } = data as LoadHere;

@@ -113,6 +113,17 @@ class NormSpec:
     """Added to every element of ``weight``: 1.0 where a file stores gemma's weights minus one."""
 
 
+_FIELD_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def field_names(op: Op) -> tuple[str, ...]:
+    """Return the names of an op's fields; kept per class, because passes ask thousands of times."""
+    kind = type(op)
+    if kind not in _FIELD_NAMES:
+        _FIELD_NAMES[kind] = tuple(field.name for field in fields(op))
+    return _FIELD_NAMES[kind]
+
+
 @dataclass(frozen=True)
 class Op:
     """Base of all ops. Fields of type Value named ``out`` are outputs, the others inputs."""
@@ -121,25 +132,23 @@ class Op:
         """Values that are read."""
         return tuple(
             value
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Value)
-            and not field.name.startswith("out")
+            for name in field_names(self)
+            if isinstance(value := getattr(self, name), Value) and not name.startswith("out")
         )
 
     def outputs(self) -> tuple[Value, ...]:
         """Values that are written."""
         return tuple(
             value
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Value)
-            and field.name.startswith("out")
+            for name in field_names(self)
+            if isinstance(value := getattr(self, name), Value) and name.startswith("out")
         )
 
     def weights(self) -> tuple[Weight, ...]:
         """Weights that are read, those of a NormSpec included."""
         found: list[Weight] = []
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in field_names(self):
+            value = getattr(self, name)
             if isinstance(value, Weight):
                 found.append(value)
             elif isinstance(value, NormSpec):

@@ -7,10 +7,10 @@ and Attention of one layer keep their order because passes replace them in place
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from .ops import Graph, Op, Value
+from .ops import Graph, Op, Value, field_names
 
 OpT = TypeVar("OpT", bound=Op)
 
@@ -71,9 +71,9 @@ class Rewriter:
 def substituted(op: Op, values: Mapping[Value, Value]) -> Op:
     """Return ``op`` with inputs and outputs replaced; views become views of what replaces them."""
     changes = {}
-    for field in fields(op):
-        value = getattr(op, field.name)
+    for name in field_names(op):
+        value = getattr(op, name)
         if isinstance(value, Value) and value.storage in values:
             new = values[value.storage]
-            changes[field.name] = new if value.base is None else new.view(value.start, value.width)
+            changes[name] = new if value.base is None else new.view(value.start, value.width)
     return replace(op, **changes) if changes else op

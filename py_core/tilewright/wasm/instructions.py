@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 
 VALUE_TYPES = {"i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B}
 """Value types and their codes."""
@@ -41,6 +42,7 @@ def leb_unsigned(value: int) -> bytes:
         out.append(byte | 0x80)
 
 
+@lru_cache(4096)  # addresses come back in every step of every layer
 def leb_signed(value: int) -> bytes:
     """Encode a signed integer as LEB128."""
     out = bytearray()
