@@ -1,5 +1,5 @@
 // out = epilogue(weight . prologue(x)): one thread per ROWS weight rows (4 or 8; where GATED gate and up rows alternate),
-// TILE tokens at once (1, 4 or 8), 32 columns per step. What all threads need, the activations, is loaded once per
+// TILE tokens at once (1, 2, 4 or 8), 32 columns per step. What all threads need, the activations, is loaded once per
 // subgroup and broadcast: on CPU adapters a load costs as much as many products. No thread waits for another but for a
 // prologue; everything is in named vectors. Columns are a multiple of 32.
 // Header: WORKGROUP, ROWS, TILE, OUTPUTS, UNITS, TOKENS. Roles: quant/*, quant/wide*, share_*, tokens_dense, sum*, norm*,
@@ -91,6 +91,8 @@ fn add_unit(u: u32, x: Inputs) {
     dots_0.a += dots4(codes_a, x.t_0);
     if (TILE > 1u) {
         dots_1.a += dots4(codes_a, x.t_1);
+    }
+    if (TILE > 2u) {
         dots_2.a += dots4(codes_a, x.t_2);
         dots_3.a += dots4(codes_a, x.t_3);
     }
@@ -105,6 +107,8 @@ fn add_unit(u: u32, x: Inputs) {
         dots_0.b += dots4(codes_b, x.t_0);
         if (TILE > 1u) {
             dots_1.b += dots4(codes_b, x.t_1);
+        }
+        if (TILE > 2u) {
             dots_2.b += dots4(codes_b, x.t_2);
             dots_3.b += dots4(codes_b, x.t_3);
         }
@@ -118,7 +122,10 @@ fn add_unit(u: u32, x: Inputs) {
     if (HAS_MINIMUM) {
         totals_low.x += sum8(x.t_0);
         if (TILE > 1u) {
-            totals_low += vec4f(0.0, sum8(x.t_1), sum8(x.t_2), sum8(x.t_3));
+            totals_low.y += sum8(x.t_1);
+        }
+        if (TILE > 2u) {
+            totals_low += vec4f(0.0, 0.0, sum8(x.t_2), sum8(x.t_3));
         }
         if (TILE > 4u) {
             totals_high += vec4f(sum8(x.t_4), sum8(x.t_5), sum8(x.t_6), sum8(x.t_7));
@@ -153,9 +160,11 @@ fn finish_group(group: u32) {
     dots_0 = Sums();
     if (TILE > 1u) {
         products_1 = scaled(products_1, dots_1, d, m, totals_low.y);
+        dots_1 = Sums();
+    }
+    if (TILE > 2u) {
         products_2 = scaled(products_2, dots_2, d, m, totals_low.z);
         products_3 = scaled(products_3, dots_3, d, m, totals_low.w);
-        dots_1 = Sums();
         dots_2 = Sums();
         dots_3 = Sums();
     }
@@ -178,6 +187,8 @@ fn unit_inputs(u: u32, s: Shares) -> Inputs {
     x.t_0 = share8(s.t_0, u);
     if (TILE > 1u) {
         x.t_1 = share8(s.t_1, u);
+    }
+    if (TILE > 2u) {
         x.t_2 = share8(s.t_2, u);
         x.t_3 = share8(s.t_3, u);
     }
@@ -230,6 +241,8 @@ fn main(
     prologue(local.x, 0u, base_0, keeps);
     if (TILE > 1u) {
         prologue(local.x, 1u, base_1, keeps && first + 1u < count);
+    }
+    if (TILE > 2u) {
         prologue(local.x, 2u, base_2, keeps && first + 2u < count);
         prologue(local.x, 3u, base_3, keeps && first + 3u < count);
     }
@@ -255,6 +268,8 @@ fn main(
         s.t_0 = share32(0u, base_0, block, lane);
         if (TILE > 1u) {
             s.t_1 = share32(1u, base_1, block, lane);
+        }
+        if (TILE > 2u) {
             s.t_2 = share32(2u, base_2, block, lane);
             s.t_3 = share32(3u, base_3, block, lane);
         }
@@ -285,6 +300,8 @@ fn main(
         if (first + 1u < count) {
             store_sums(first + 1u, n, products_1);
         }
+    }
+    if (TILE > 2u) {
         if (first + 2u < count) {
             store_sums(first + 2u, n, products_2);
         }

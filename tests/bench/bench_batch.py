@@ -1,7 +1,8 @@
 """Four concurrent chats of 64 tokens against one, warm: JSON lines with the ratio of their times.
 
-Usage: ``python tests/bench/bench_batch.py [--browser] MODEL.gguf...`` (default: the bundled model
-and the S shape in Q4_0). The rounds of one and of four alternate; the ratio is that of the medians.
+Usage: ``python tests/bench/bench_batch.py [--browser] [--backend wasm] MODEL.gguf...``
+(default: the bundled model and the S shape in Q4_0). The rounds of one and of four alternate; the
+ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "py_core"), str(ROOT / "tests" / "browser")]
+Backend = Literal["webgpu", "wasm"]
 ROUNDS, TOKENS = 3, 64
-IN_PAGE = """async ([url, rounds, tokens]) => {
+IN_PAGE = """async ([url, rounds, tokens, backend]) => {
   const { Tilewright } = await import("./tilewright.js");
-  const engine = await Tilewright.load(url, { context_length: 512 });
+  const engine = await Tilewright.load(url, { context_length: 512, backend: backend || undefined });
   const chat = async (seed) => {
     const sampling = { max_tokens: tokens, ignore_eos: true, seed };
     for await (const part of engine.complete({ ids: [seed + 1, 5, 6, 7], sampling })) part;
@@ -42,12 +44,13 @@ IN_PAGE = """async ([url, rounds, tokens]) => {
 }"""
 
 
-async def native(path: Path) -> dict[str, list[float]]:
+async def native(path: Path, backend: Backend | None) -> dict[str, list[float]]:
     """Return the seconds of one chat and of four at once, natively."""
     from tilewright.engine.sampling import SamplingParams
     from tilewright.serve.chat import ChatModel, LoadOptions
 
-    model = await ChatModel.load(str(path), options=LoadOptions(context_length=512))
+    options = LoadOptions(context_length=512, backend=backend)
+    model = await ChatModel.load(str(path), options=options)
 
     async def chat(seed: int) -> None:
         sampling = SamplingParams(max_tokens=TOKENS, ignore_eos=True, seed=seed)
@@ -69,7 +72,7 @@ async def native(path: Path) -> dict[str, list[float]]:
     return times
 
 
-async def in_browser(path: Path) -> dict[str, list[float]]:
+async def in_browser(path: Path, backend: Backend | None) -> dict[str, list[float]]:
     """Return the same of the page."""
     import uvicorn
     from playwright.async_api import async_playwright
@@ -88,7 +91,7 @@ async def in_browser(path: Path) -> dict[str, list[float]]:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         page = await browser.new_page()
         await page.goto(f"{base}/test.html")
-        asked = [f"{base}/models/{path.name}", ROUNDS, TOKENS]
+        asked = [f"{base}/models/{path.name}", ROUNDS, TOKENS, backend or ""]
         times: dict[str, list[float]] = await page.evaluate(IN_PAGE, asked)
         await browser.close()
     server.should_exit = True
@@ -100,6 +103,7 @@ async def main() -> None:
     """Measure each model and print a line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--browser", action="store_true")
+    parser.add_argument("--backend", choices=("webgpu", "wasm"))
     parser.add_argument("models", nargs="*", type=Path)
     given = parser.parse_args()
     models: list[Path] = given.models
@@ -109,11 +113,12 @@ async def main() -> None:
         small = next(p for p in make_all(ROOT / ".build" / "bench", ("S",)) if "Q4_0" in p.name)
         models = [ROOT / "dist" / "models" / "tilewright-tiny.gguf", small]
     for path in models:
-        times = await (in_browser(path) if given.browser else native(path))
+        times = await (in_browser if given.browser else native)(path, given.backend)
         one, four = statistics.median(times["one"]), statistics.median(times["four"])
         line: dict[str, Any] = {
             "bench": "batch",
             "where": "browser" if given.browser else "native",
+            "backend": given.backend or "chosen",
             "model": path.name,
             "one_s": round(one, 3),
             "four_s": round(four, 3),

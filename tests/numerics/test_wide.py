@@ -18,8 +18,8 @@ BLOCK = {quant.name: quant.block for quant in QUANT_TYPES}
 CPU = Capabilities(software=True, subgroups=True, subgroup_min=4, subgroup_max=8)
 
 
-def plain(name: str, rows: int, tokens: int = 1) -> LinearStructure:
-    columns = max(64, BLOCK[name])
+def plain(name: str, rows: int, tokens: int = 1, columns: int = 64) -> LinearStructure:
+    columns = max(columns, BLOCK[name])
     return LinearStructure(name, rows, columns, tokens, Span(columns), Span(rows))
 
 
@@ -57,7 +57,11 @@ CASES = [
 async def test_prologues_and_epilogues(device: Device, structure: LinearStructure) -> None:
     """With one token less than the capacity, so that tiles have a ragged end."""
     case = await linear_case(device, structure, max(1, structure.tokens - 1))
-    tunings = [wide.WideTuning(8, 4, 4), wide.WideTuning(8, 8, 8 if structure.tokens > 4 else 1)]
+    tunings = [
+        wide.WideTuning(8, 4, 4),
+        wide.WideTuning(8, 8, 2),
+        wide.WideTuning(8, 8, 8 if structure.tokens > 4 else 1),
+    ]
     for tuning in tunings:
         await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
 
@@ -71,6 +75,29 @@ async def test_every_candidate(device: Device) -> None:
         assert len(tunings) >= 3
         for tuning in tunings:
             await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q4_K"])
+async def test_batches(device: Device, name: str) -> None:
+    """Sizes of a batch with their defaults, one sequence less than the capacity."""
+    if not device.capabilities.software:
+        pytest.skip("these defaults are for CPU adapters")
+    for tokens, tile in ((2, 2), (3, 4), (4, 4)):
+        structure = replace(plain(name, 520, tokens, 512), norm="rms", norm_epsilon=1e-5)
+        tuning = matvec.default(structure, device.capabilities)
+        assert isinstance(tuning, wide.WideTuning)
+        assert tuning.tile == tile
+        case = await linear_case(device, structure, tokens - 1)
+        await case.check(device, matvec.kernel(structure, tuning, device.capabilities))
+
+
+def test_a_batch_too_wide_for_workgroup_memory_shares_less() -> None:
+    structure = replace(plain("Q4_0", 8192, 4, 1024), norm="rms", norm_epsilon=1e-5)
+    tight = replace(CPU, workgroup_memory=12 << 10)
+    for capabilities, tile in ((replace(CPU, workgroup_memory=1 << 15), 4), (tight, 2)):
+        tuning = matvec.default(structure, capabilities)
+        assert isinstance(tuning, wide.WideTuning)
+        assert tuning.tile == tile
 
 
 def test_where_it_is_offered() -> None:

@@ -31,7 +31,7 @@ class WideTuning:
     rows: int = 8
     """Weight rows per thread: 4 or 8."""
     tile: int = 1
-    """Tokens per thread: 1, 4 or 8."""
+    """Tokens per thread: 1, 2, 4 or 8."""
     lanes: int = 4
     """Lanes that hold 32 columns: 4, or 8 where subgroups are that large (which only a test shows
     where the device's smallest size is below)."""
@@ -60,16 +60,20 @@ def default(structure: LinearStructure, capabilities: Capabilities) -> WideTunin
     """Return what was good on llvmpipe and compiles fast, or None where it does not apply.
 
     These kernels take a driver three times as long to compile as plain ones: not for small weights.
+    A batch's step shares each weight among its sequences and is worth the largest one; a prompt's,
+    which is waited for, is not.
     """
-    found = WideTuning(_workgroup(structure), 8, 1)
-    if structure.tokens > 1:
-        found = replace(found, rows=4, tile=4)
-    usable = (
-        capabilities.software
-        and capabilities.subgroup_min >= found.lanes
-        and structure.rows * structure.columns >= _SMALL
-    )
-    return found if usable and supports(structure, found, capabilities) else None
+    if not capabilities.software or structure.rows * structure.columns < _SMALL:
+        return None
+    tokens, workgroup = structure.tokens, _workgroup(structure)
+    shapes = [(4, 4)]
+    if tokens <= 4:
+        shapes = [(8, tile) for tile in (4, 2, 1) if min(tokens, 2) <= tile < 2 * tokens]
+    for rows, tile in shapes:
+        found = WideTuning(workgroup, rows, tile)
+        if capabilities.subgroup_min >= found.lanes and supports(structure, found, capabilities):
+            return found
+    return None
 
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[WideTuning]:
@@ -78,6 +82,8 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[WideTu
         return []
     workgroup = _workgroup(structure)
     shapes = [(8, 1), (4, 1)] if structure.tokens == 1 else [(4, 4), (8, 4)]
+    if structure.tokens == 2:
+        shapes = [(8, 2), (4, 2)]
     if structure.tokens > 4 and capabilities.subgroup_max >= 8:
         # 256 sums: SwiftShader, whose subgroups are four lanes, compiles that for seconds
         shapes.insert(0, (8, 8))
