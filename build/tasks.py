@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,26 +49,59 @@ def serve(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run the checkers and all tests; arguments go to pytest."""
+    """Run the checkers and all tests; arguments go to pytest.
+
+    Without arguments the browser's tests, which mostly wait, run beside the others; what they print
+    comes last.
+    """
     site([])
+    pytest: list[str | Path] = [PYTHON, "-m", "pytest", "-q", "--durations=10"]
     checks: list[tuple[str, list[str | Path]]] = [
         ("ruff", [PYTHON, "-m", "ruff", "check", "."]),
         ("ruff format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
         ("mypy", [PYTHON, "-m", "mypy"]),
         ("generated", [PYTHON, "build/generate.py", "--check"]),
         ("tsc", [ROOT / "web/node_modules/.bin/tsc", "-p", "web"]),
-        ("pytest", [PYTHON, "-m", "pytest", "-q", "--durations=10", *arguments]),
+        ("pytest", [*pytest, *(arguments or ["tests/unit", "tests/numerics"])]),
     ]
     failed = []
+    in_browser = None if arguments else Beside("pytest tests/browser", [*pytest, "tests/browser"])
     for name, command in checks:
         begun = time.monotonic()
         print(f"── {name}", flush=True)
         if call(command) != 0:
             failed.append(name)
         print(f"── {name}: {time.monotonic() - begun:.0f} s", flush=True)
+    if in_browser and in_browser.finish() != 0:
+        failed.append(in_browser.name)
     if failed:
         print(f"Failed: {', '.join(failed)}.")
     return 1 if failed else 0
+
+
+class Beside:
+    """A command that runs beside others; what it prints is kept until it is asked for."""
+
+    def __init__(self, name: str, command: list[str | Path]) -> None:
+        self.name = name
+        self._begun = time.monotonic()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=ROOT,
+            env=environment.variables(),
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def finish(self) -> int:
+        """Wait for the end, print the output, return the status."""
+        status = self._process.wait()
+        self._output.seek(0)
+        print(f"── {self.name}", flush=True)
+        print(self._output.read().decode(errors="replace"), end="", flush=True)
+        print(f"── {self.name}: {time.monotonic() - self._begun:.0f} s", flush=True)
+        return status
 
 
 def npm(arguments: list[str]) -> int:
