@@ -64,7 +64,7 @@ TYPED = """async () => {
 TOUR = """async () => {
   const { tour } = await import("./tour.js");
   const { fetch, info } = globalThis.engine;
-  return tour({ baseURL: "https://engine.invalid/v1", fetch, model: info.name });
+  return tour({ baseURL: "https://engine.invalid/v1", fetch, model: info.name, most: 3 });
 }"""
 
 EMBED = """async ([url]) => {

@@ -35,6 +35,10 @@ export function callOver(connection: Connection): Call {
 async function* eventsOf(
   exchange: Exchange<Events>,
 ): AsyncGenerator<Record<string, unknown>, void, undefined> {
-  for await (const part of exchange.parts()) yield* part.events;
+  for await (const part of exchange.parts()) {
+    for (const event of part.events) {
+      if (!exchange.stopped) yield event;
+    }
+  }
   await exchange.answer; // an error after the last event
 }

@@ -15,23 +15,29 @@ export class Exchange<P extends Part> {
   readonly answer: ReturnType<Connection["request"]>;
   readonly #connection: Connection;
   readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
   readonly #queue: P[] = [];
   #wake = () => {};
   #ended = false;
 
   constructor(connection: Connection, message: Message, signal?: AbortSignal | null) {
     this.#connection = connection;
-    const either = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
+    this.#signal = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
     const onPart = (part: Part) => {
       this.#queue.push(part as P);
       this.#wake();
     };
-    const listeners = { onDelta: onPart, onEvents: onPart, signal: either };
+    const listeners = { onDelta: onPart, onEvents: onPart, signal: this.#signal };
     this.answer = connection.request(message, listeners).finally(() => {
       this.#ended = true;
       this.#wake();
     });
     this.answer.catch(() => undefined); // whoever reads the parts or the answer is told
+  }
+
+  /** Whether its signal fired or its reader left. */
+  get stopped(): boolean {
+    return this.#signal.aborted;
   }
 
   /** Wait for the first part or the end; true where there is a part. */
@@ -42,10 +48,10 @@ export class Exchange<P extends Part> {
     return this.#queue.length > 0;
   }
 
-  /** The parts in order; leaving the loop stops the request. */
+  /** The parts in order, none after the request was stopped; leaving the loop stops it. */
   async *parts(): AsyncGenerator<P, void, undefined> {
     try {
-      while (await this.begun()) {
+      while ((await this.begun()) && !this.stopped) {
         const part = this.#queue.shift()!;
         this.#connection.acknowledge(part.id);
         yield part;
