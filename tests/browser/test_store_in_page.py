@@ -153,9 +153,20 @@ async def test_damage_on_the_disk_costs_one_block(page: Page, host: ModelHost) -
         """async () => {
           const root = await navigator.storage.getDirectory();
           const folder = await root.getDirectoryHandle("tilewright-models");
+          // The store's worker closes the file a moment after it was told to.
+          const writable = async (handle) => {
+            for (;;) {
+              try {
+                return await handle.createWritable({ keepExistingData: true });
+              } catch (error) {
+                if (error.name !== "NoModificationAllowedError") throw error;
+                await new Promise((resolve) => setTimeout(resolve, 20));
+              }
+            }
+          };
           for await (const [name, handle] of folder.entries()) {
             if (name.endsWith(".json")) continue;
-            const stream = await handle.createWritable({ keepExistingData: true });
+            const stream = await writable(handle);
             const data = new Uint8Array([1, 2, 3]);
             await stream.write({ type: "write", position: 1000000, data });
             await stream.close();

@@ -205,8 +205,8 @@ async def test_the_budget_is_respected(device: Device, monkeypatch: pytest.Monke
         nothing = await tune(runner, Records(), budget=0.0)
         assert nothing.bursts == 0
         short = await tune(runner, Records(), budget=0.3)
-    # Each measurement looks at the clock; a kernel that was begun is brought to an end. What is kept
-    # for whole steps is left over where every default won.
+    # Each measurement looks at the clock; a kernel that was begun is brought to an end. What is
+    # kept for whole steps is left over where every default won.
     assert 0 < short.bursts < 0.5 / tick
     assert 0.3 * (1 - tuner._FINAL_SHARE) <= short.seconds < 0.5
 
