@@ -83,7 +83,9 @@ def write_package() -> Path:
                 shutil.copy(path, target)
     write_types(TARGET / "types")
     shutil.copy(ROOT / "LICENSE", TARGET / "LICENSE")
-    shutil.copy(ROOT / "web" / "README.md", TARGET / "README.md")
+    for name in ("README.md", "src/elements/README.md"):  # the first links to the other
+        (TARGET / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "web" / name, TARGET / name)
     (TARGET / "package.json").write_text(json.dumps(package_json(), indent=2) + "\n")
     return TARGET
 

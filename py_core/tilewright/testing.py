@@ -1,12 +1,11 @@
 """The name under which pytest and tests know ``serve/testing.py``."""
 
+from .serve.hosting import HostedSite, find_runtime
 from .serve.testing import (
     DETERMINISTIC,
     FLAGS,
     ChatDriver,
-    HostedSite,
     chromium,
-    find_runtime,
     launch_options,
     pytest_addoption,
     tilewright_browser,

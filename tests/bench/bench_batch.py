@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "py_core"), str(ROOT / "tests" / "browser")]
+sys.path[:0] = [str(ROOT), str(ROOT / "py_core")]
 Backend = Literal["webgpu", "wasm"]
 ROUNDS, TOKENS = 3, 64
 IN_PAGE = """async ([url, rounds, tokens, backend]) => {
@@ -74,29 +74,12 @@ async def native(path: Path, backend: Backend | None) -> dict[str, list[float]]:
 
 async def in_browser(path: Path, backend: Backend | None) -> dict[str, list[float]]:
     """Return the same of the page."""
-    import uvicorn
-    from playwright.async_api import async_playwright
+    from tests.bench.in_chromium import open_page
 
-    from tilewright.serve.http import create_app
-    from tilewright.testing import FLAGS, chromium
-
-    app = create_app(ROOT / "dist", path.parent)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    task = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.02)
-    base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        page = await browser.new_page()
-        await page.goto(f"{base}/test.html")
+    async with open_page(path.parent) as (page, base):
         asked = [f"{base}/models/{path.name}", ROUNDS, TOKENS, backend or ""]
         times: dict[str, list[float]] = await page.evaluate(IN_PAGE, asked)
-        await browser.close()
-    server.should_exit = True
-    await task
-    return times
+        return times
 
 
 async def main() -> None:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "py_core"), str(ROOT / "tests" / "browser")]
+sys.path[:0] = [str(ROOT), str(ROOT / "py_core")]
 MEASURE = """
 import json, random, time
 from tilewright.serve.openai.constraints import Grammars
@@ -106,32 +106,15 @@ async def native(path: Path) -> str:
 
 async def in_browser(path: Path) -> str:
     """Measure in the worker of the test page."""
-    import uvicorn
-    from playwright.async_api import async_playwright
+    from tests.bench.in_chromium import open_page
 
-    from tilewright.serve.http import create_app
-    from tilewright.testing import FLAGS, chromium
-
-    app = create_app(ROOT / "dist", path.parent)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    task = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.02)
-    base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        page = await browser.new_page()
-        await page.goto(f"{base}/test.html")
+    async with open_page(path.parent) as (page, base):
         await page.evaluate(
             "() => { globalThis.worker = new PythonWorker(); return worker.ready; }"
         )
         asked = [INSTALL + MEASURE + IN_PAGE, f"{base}/models/{path.name}"]
         told: str = await page.evaluate("([code, url]) => worker.run(code, url)", asked)
-        await browser.close()
-    server.should_exit = True
-    await task
-    return told
+        return told
 
 
 async def main() -> None:

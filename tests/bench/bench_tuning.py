@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "py_core"), str(ROOT / "tests" / "bench"), str(ROOT / "tests/browser")]
+sys.path[:0] = [str(ROOT / "py_core"), str(ROOT / "tests" / "bench")]
 
 import random_models  # noqa: E402
 import tuning_measures  # noqa: E402
@@ -58,19 +58,7 @@ async def in_chromium(
     name: str, arguments: argparse.Namespace, lines: list[dict[str, Any]]
 ) -> None:
     """Measure in a page, through the runtime folder in ``dist/``."""
-    import uvicorn
-    from playwright.async_api import async_playwright
-
-    from conftest import FLAGS, chromium
-    from tilewright.serve.http import create_app
-
-    app = create_app(ROOT / "dist", FOLDER)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.05)
-    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    from in_chromium import open_page
 
     def heard(text: str) -> None:
         if not text.startswith('{"bench"'):
@@ -80,11 +68,7 @@ async def in_chromium(
             print(json.dumps(lines[-1]), flush=True)
 
     code = Path(tuning_measures.__file__).read_text() + IN_PAGE
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        page = await browser.new_page()
-        page.set_default_timeout(0)
-        await page.goto(f"{address}/test.html")
+    async with open_page(FOLDER) as (page, address):
         data = {
             "url": f"{address}/models/{name}.gguf",
             "name": name,
@@ -100,9 +84,6 @@ async def in_chromium(
             }""",
             [code, data],
         )
-        await browser.close()
-    server.should_exit = True
-    await serving
 
 
 def table(lines: list[dict[str, Any]]) -> str:

@@ -52,6 +52,13 @@ def embed(site: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
         host.close()
 
 
+async def heard(watched: Watched, plan: dict[str, Any]) -> Page:
+    """Return a page with a scripted engine whose events are kept."""
+    await scripted(watched.page.context, plan)
+    await watched.page.add_init_script(LISTEN)
+    return watched.page
+
+
 async def events(page: Page) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = await page.evaluate("() => globalThis.seen")
     return found
@@ -154,9 +161,7 @@ async def test_a_page_gives_it_looks_and_words(watched: Watched, embed: Callable
 
 
 async def test_keyboard_stop_and_clear(watched: Watched, embed: Callable[..., str]) -> None:
-    await scripted(watched.page.context, {"tokenMs": 30, "answers": {"long": "word " * 400}})
-    page = watched.page
-    await page.add_init_script(LISTEN)
+    page = await heard(watched, {"tokenMs": 30, "answers": {"long": "word " * 400}})
     await page.goto(embed('<tilewright-chat id="chat"></tilewright-chat>'))
     field = page.get_by_role("textbox", name="Message")
     await field.press_sequentially("a long")
@@ -193,9 +198,7 @@ async def test_keyboard_stop_and_clear(watched: Watched, embed: Callable[..., st
 async def test_failures_are_told_and_can_be_mended(
     watched: Watched, embed: Callable[..., str]
 ) -> None:
-    await scripted(watched.page.context, {"answers": {"again": "mended"}})
-    page = watched.page
-    await page.add_init_script(LISTEN)
+    page = await heard(watched, {"answers": {"again": "mended"}})
     await page.goto(embed('<tilewright-chat id="chat"></tilewright-chat>'))
     field = page.get_by_role("textbox", name="Message")
     await field.fill("crash")
@@ -217,9 +220,7 @@ async def test_suggestions_are_accepted_dismissed_and_overtaken(
     watched: Watched, embed: Callable[..., str]
 ) -> None:
     plan = {"answers": {"Once upon": " a time there was a fox", "The end": "."}, "firstMs": 60}
-    await scripted(watched.page.context, plan)
-    page = watched.page
-    await page.add_init_script(LISTEN)
+    page = await heard(watched, plan)
     await page.goto(
         embed(
             '<tilewright-complete id="it" delay="50">'

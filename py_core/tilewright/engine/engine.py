@@ -297,8 +297,7 @@ class Engine:
         name, slot = sequence.sampling.adapter, sequence.slot
         if name is None and slot not in self._adapted:
             return
-        choose = self._runner.set_adapter  # type: ignore[attr-defined]  # see _adapter_seed
-        choose(slot, name)
+        self._runner.set_adapter(slot, name)
         (self._adapted.discard if name is None else self._adapted.add)(slot)
 
     async def _submit_decode(self, action: Decode) -> None:
@@ -480,10 +479,4 @@ class Engine:
 
     def _adapter_seed(self, name: str | None) -> bytes:
         """Return what tells an adapter's keys and values from others' in the prefix cache."""
-        if name is None:
-            return b""
-        adapters = getattr(self._runner, "adapters", None)
-        if adapters is None:
-            raise InvalidRequestError("This backend takes no adapters yet.", field="adapter")
-        _, _, serial = adapters.find(name)
-        return b"adapter %d" % serial
+        return b"" if name is None else b"adapter %d" % self._runner.adapter_serial(name)

@@ -252,6 +252,12 @@ class ModelRunner:
         self._sampler.forget(ADAPTED)
         self._rows = None
 
+    def adapter_serial(self, name: str) -> int:
+        """Return what tells an adapter from all others; InvalidRequestError where it is none."""
+        if self.adapters is None:
+            raise InvalidRequestError("This model takes no adapters.", field="adapter")
+        return self.adapters.find(name)[2]
+
     def set_adapter(self, slot: int, name: str | None) -> None:
         """Choose the adapter of a slot's next steps; None: the model as it is."""
         self._rows = None

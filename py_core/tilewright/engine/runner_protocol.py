@@ -78,6 +78,17 @@ class Runner(Protocol):
         """Upload the allowed ids of the slot's next draw (see ``Constraint.mask``); None: all."""
         ...
 
+    def adapter_serial(self, name: str) -> int:
+        """Return a number that no other adapter ever had, also none of the same name.
+
+        Raises InvalidRequestError where there is no such adapter.
+        """
+        ...
+
+    def set_adapter(self, slot: int, name: str | None) -> None:
+        """Choose the adapter of the slot's next steps; None: the model as it is."""
+        ...
+
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
         """Submit tokens at positions ``start ..``: writes their keys and values.
 

@@ -163,6 +163,19 @@ class WasmRunner:
             at = self.plan.sampler.mask + slot * mask_bytes(self.vocabulary)
             self.memory.write(at, mask)
 
+    def adapter_serial(self, name: str) -> int:
+        """Refuse an adapter: this backend takes none yet."""
+        raise InvalidRequestError(
+            f"The WebAssembly backend takes no adapters yet: leave {name[:80]!r} out, or load the "
+            "model with the backend webgpu.",
+            field="adapter",
+        )
+
+    def set_adapter(self, slot: int, name: str | None) -> None:
+        """Choose the model as it is: there is no adapter."""
+        if name is not None:
+            self.adapter_serial(name)
+
     # -- steps -----------------------------------------------------------------------------------
 
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:

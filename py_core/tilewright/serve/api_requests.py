@@ -14,6 +14,7 @@ from ..errors import SourceError
 from . import protocol
 from .chat import ChatModel
 from .steady import SteadyModel
+from .streams import close
 
 if TYPE_CHECKING:
     from .openai.service import OpenAIService
@@ -96,10 +97,11 @@ class ApiRequests:
                 await window.acquire()
                 self._send(type="events", id=number, events=held)
                 held = []
+        except asyncio.CancelledError:
+            held = []  # nobody waits for them
+            raise
         finally:
-            closing = getattr(events, "aclose", None)
-            if closing is not None:
-                await closing()
-        if held:
-            await window.acquire()
-            self._send(type="events", id=number, events=held)
+            await close(events)
+            if held:
+                await window.acquire()
+                self._send(type="events", id=number, events=held)

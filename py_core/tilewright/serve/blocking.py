@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from .local import Engine, Fields
+from .streams import close
 
 Result = TypeVar("Result")
 
@@ -43,17 +44,11 @@ def _each(chunks: AsyncIterator[Fields]) -> Iterator[Fields]:
                 return
             yield chunk
     finally:
-        _wait(_close(chunks))
+        _wait(close(chunks))
 
 
 async def _next(chunks: AsyncIterator[Fields]) -> Fields | None:
     return await anext(chunks, None)
-
-
-async def _close(chunks: AsyncIterator[Fields]) -> None:
-    closing = getattr(chunks, "aclose", None)
-    if closing is not None:
-        await closing()
 
 
 class _Blocking:

@@ -49,7 +49,10 @@ class LoadOptions:
     context_length: int | None = None
     """Positions per sequence; None: the model's own, at most 4096."""
     kv: KvKind | None = None
-    """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``; None: f32 where that is small."""
+    """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``; None: f32 where that is small.
+
+    The CPU path keeps f32: it refuses another format where ``backend`` names it, and where it was
+    chosen without being named it goes on in f32."""
     max_sequences: int = 4
     """Sequences that decode in one batch."""
     backend: Backend | None = None
@@ -235,7 +238,7 @@ class ChatModel:
     @property
     def name(self) -> str:
         """The model's own name, or its file's."""
-        return str(self.file.metadata.get("general.name") or self.file.sources[0].name)
+        return name_of(self.file)
 
     def prompt_ids(
         self,
@@ -346,6 +349,11 @@ class ChatModel:
         if isinstance(self.runner, ModelRunner):
             await self.runner.prepare()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is computed or waits to be."""
+        return self.engine.busy
+
     async def close(self) -> None:
         """Free the device's memory."""
         await self.engine.close()
@@ -427,6 +435,11 @@ def as_asked(file: ModelFile, options: LoadOptions) -> ModelFile:
     from ..wasm.encoder import Encoder
 
     return requantize(file, options.quantize, Encoder().encode)
+
+
+def name_of(file: ModelFile) -> str:
+    """Return a model's own name, or its file's."""
+    return str(file.metadata.get("general.name") or file.sources[0].name)
 
 
 def load_tokenizer(file: ModelFile) -> Tokenizer:

@@ -16,7 +16,7 @@ from ..formats.model_file import ModelFile
 from ..models.registry import trained_context
 from ..webgpu.kernels.kernel import Capabilities
 from . import protocol
-from .chat import LoadOptions, as_asked
+from .chat import LoadOptions, as_asked, name_of
 
 
 async def inspect(
@@ -53,7 +53,7 @@ async def inspect(
     else:
         fit = cast(protocol.FitReport, needed.to_dict())
     return {
-        "name": str(file.metadata.get("general.name") or file.sources[0].name),
+        "name": name_of(file),
         "architecture": file.architecture,
         "layers": layers,
         "vocabulary": _vocabulary(file),

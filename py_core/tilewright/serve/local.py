@@ -17,6 +17,7 @@ from ..formats.source import ByteSource
 from ..webgpu.memory import OnProgress
 from .chat import ChatModel, LoadOptions
 from .openai.service import OpenAIService
+from .streams import close
 
 
 class Fields(dict[str, Any]):
@@ -166,9 +167,7 @@ async def _stream(events: AsyncIterator[Any]) -> AsyncIterator[Fields]:
                 raise _error(event)
             yield with_attributes(event)
     finally:
-        closing = getattr(events, "aclose", None)
-        if closing is not None:
-            await closing()
+        await close(events)
 
 
 class ChatCompletions(_Requests):

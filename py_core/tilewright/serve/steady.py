@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..engine.sampling import Constraint, SamplingParams
 from ..errors import DeviceLostError
 from .chat import ChatModel, Delta
+from .streams import close
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -112,9 +113,7 @@ class SteadyModel:
                 # Lost for good, it seems: the last try may be the processor.
                 await self._recover(attempt + 1 == RECOVERIES)
             finally:
-                closing = getattr(generation, "aclose", None)
-                if closing is not None:
-                    await closing()
+                await close(generation)
 
 
 def _resumed(constraint: Resumable, made: Sequence[int]) -> Constraint:

@@ -175,14 +175,3 @@ def tilewright_page(tilewright_browser: Browser, tilewright_site: str) -> Iterat
 def tilewright_chat(tilewright_page: Page) -> ChatDriver:
     """The page's first ``<tilewright-chat>``, once the test has opened a page."""
     return ChatDriver(tilewright_page, "tilewright-chat >> nth=0")
-
-
-__all__ = [
-    "DETERMINISTIC",
-    "FLAGS",
-    "ChatDriver",
-    "HostedSite",
-    "chromium",
-    "find_runtime",
-    "launch_options",
-]

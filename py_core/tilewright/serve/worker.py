@@ -69,6 +69,11 @@ class Model(Protocol):
         """Compile what the first answer needs."""
         ...
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is computed or waits to be."""
+        ...
+
     async def close(self) -> None:
         """Free the memory."""
         ...
@@ -268,8 +273,7 @@ class WorkerLoop:
     def _idle(self) -> bool:
         """Whether nothing else wants the device."""
         preparing = self._preparing is not None and not self._preparing.done()
-        busy = getattr(getattr(self._model, "engine", None), "busy", False)
-        return not preparing and not busy
+        return not preparing and (self._model is None or not self._model.busy)
 
     def _reporter(self, number: int) -> Callable[[Progress], None]:
         last = -1.0

@@ -102,6 +102,13 @@ class ToyRunner:
         self._called("set_mask", slot)
         self.masks[slot] = mask
 
+    def adapter_serial(self, name: str) -> int:
+        raise InvalidRequestError(f"There is no adapter {name!r}.", field="adapter")
+
+    def set_adapter(self, slot: int, name: str | None) -> None:
+        self._called("set_adapter", slot, name)
+        assert name is None, "an adapter that adapter_serial has refused"
+
     def _write(self, slot: int, position: int, token: int) -> None:
         block = self.tables[slot][position // self.kv_block]
         # As keys and values do, an entry depends on all that comes before it.

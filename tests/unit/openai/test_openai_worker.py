@@ -7,11 +7,13 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from tests.unit.openai.scripted import ScriptedModel
 
-from tilewright.errors import DeviceLostError
+from tilewright.errors import DeviceLostError, SourceError
 from tilewright.formats.source import MemorySource
 from tilewright.serve import protocol
+from tilewright.serve.api_requests import ApiRequests, nothing
 from tilewright.serve.worker import WorkerLoop
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -103,6 +105,19 @@ async def loaded(*models: Served) -> Page:
     while not any(message["type"] == "loaded" for message in page.messages):
         await asyncio.sleep(0)
     return page
+
+
+async def test_events_before_a_failure_are_forwarded() -> None:
+    async def failing() -> AsyncIterator[Any]:
+        for number in range(3):
+            yield {"n": number}
+        raise SourceError("It broke.")
+
+    sent: list[Any] = []
+    requests = ApiRequests(None, lambda **message: sent.append(message), nothing)  # type: ignore[arg-type]
+    with pytest.raises(SourceError):
+        await requests._forward(failing(), asyncio.Semaphore(9), 1)
+    assert [event["n"] for message in sent for event in message["events"]] == [0, 1, 2]
 
 
 async def test_whole_answers_lists_and_errors_are_replies() -> None:

@@ -32,6 +32,8 @@ from tilewright.webgpu.memory import Progress
 class FakeModel:
     """Counts: the answer to ids [.., n] is n+1, n+2, ..., one character each."""
 
+    busy = False
+
     def __init__(self, lose_after: int | None = None) -> None:
         self.lose_after = lose_after
         self.closed = False
@@ -288,18 +290,25 @@ def test_a_restored_snapshot_takes_new_switches_and_new_randomness(
         importlib.reload(settings)
 
 
+MODEL = (golden_models.FOLDER / "qwen3.gguf").read_bytes()
+
+
+def real_loop() -> tuple[WorkerLoop, list[Any]]:
+    """Return a loop that opens real models, and the list of what it posts."""
+
+    async def open_source(_: int) -> MemorySource:
+        return MemorySource(MODEL, "qwen3.gguf")
+
+    posted: list[Any] = []
+    return WorkerLoop(lambda text: posted.append(json.loads(text)), open_source), posted
+
+
 async def test_inspect_tells_whether_a_model_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     async def probe() -> Capabilities:
         return Capabilities()
 
     monkeypatch.setattr(Device, "probe", probe)
-    data = (golden_models.FOLDER / "qwen3.gguf").read_bytes()
-
-    async def open_source(_: int) -> MemorySource:
-        return MemorySource(data, "qwen3.gguf")
-
-    posted: list[Any] = []
-    loop = WorkerLoop(lambda text: posted.append(json.loads(text)), open_source)
+    loop, posted = real_loop()
     choices = [{"name": "Q4_0", "bytes": 9000}, {"name": "F32", "bytes": 1 << 30}]
     request = {"type": "inspect", "id": 3, "options": {"context_length": 64}}
     loop.receive(json.dumps(request))
@@ -328,13 +337,7 @@ async def test_inspect_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         raise DeviceUnavailableError("There is none.")
 
     monkeypatch.setattr(Device, "probe", probe)
-    data = (golden_models.FOLDER / "qwen3.gguf").read_bytes()
-
-    async def open_source(_: int) -> MemorySource:
-        return MemorySource(data, "qwen3.gguf")
-
-    posted: list[Any] = []
-    loop = WorkerLoop(lambda text: posted.append(json.loads(text)), open_source)
+    loop, posted = real_loop()
     sizes: list[dict[str, Any]] = [{"context_length": 64}]
     sizes += [{"context_length": 1 << 24}, {"context_length": 64, "backend": "webgpu"}]
     with settings.scope(backend=""):
@@ -347,7 +350,7 @@ async def test_inspect_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fit["fits"]
     assert fit["kv"] == "f32"
     runner = await WasmRunner.load(
-        await open_model(MemorySource(data, "qwen3.gguf")), context_length=64, threads=1
+        await open_model(MemorySource(MODEL, "qwen3.gguf")), context_length=64, threads=1
     )
     assert 0 <= runner.device_bytes - fit["total"] < host.PAGE
     await runner.close()

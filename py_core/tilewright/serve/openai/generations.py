@@ -12,6 +12,7 @@ from dataclasses import replace
 from ...errors import ContextLengthError, InvalidRequestError
 from ...text.grammar.constraint import CompiledGrammar
 from ..chat import ChatModel, Delta, Usage
+from ..streams import close
 from . import shapes
 from .request import Options
 
@@ -32,9 +33,7 @@ async def merged(
         except BaseException as error:
             queue.put_nowait((number, error))
         finally:
-            closing = getattr(source, "aclose", None)
-            if closing is not None:
-                await closing()
+            await close(source)
 
     tasks = [asyncio.ensure_future(pump(i, source)) for i, source in enumerate(sources)]
     left = len(tasks)

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from ...errors import InvalidRequestError
 from ..chat import ChatModel
+from ..streams import close
 from .errors import error_body
 from .service import OpenAIService, Reply
 
@@ -103,9 +104,7 @@ async def _server_sent(events: AsyncIterator[Any]) -> AsyncIterator[str]:
             yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
         yield "data: [DONE]\n\n"
     finally:
-        closing = getattr(events, "aclose", None)
-        if closing is not None:
-            await closing()
+        await close(events)
 
 
 def _prometheus(stats: dict[str, Any], prefix: str = "tilewright") -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...errors import InvalidRequestError, TilewrightError
 from ..chat import ChatModel
+from ..streams import close
 from .chat_completions import ChatCompletions
 from .completions import Completions
 from .constraints import Grammars
@@ -138,8 +139,6 @@ async def _begun(events: AsyncIterator[Any]) -> AsyncIterator[Any]:
         except Exception as error:
             yield unexpected(error)
         finally:
-            closing = getattr(events, "aclose", None)
-            if closing is not None:
-                await closing()
+            await close(events)
 
     return rest()

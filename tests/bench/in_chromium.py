@@ -1,0 +1,46 @@
+"""The built site served on this machine, and a headless Chromium that has its test page open."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from playwright.async_api import Page, async_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "py_core"))
+
+from tilewright.serve.http import create_app  # noqa: E402
+from tilewright.testing import launch_options  # noqa: E402
+
+
+@asynccontextmanager
+async def served(models: Path) -> AsyncIterator[str]:
+    """Serve ``dist/`` with a folder of models at ``/models/``; gives its address."""
+    app = create_app(ROOT / "dist", models)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def open_page(models: Path) -> AsyncIterator[tuple[Page, str]]:
+    """Open the test page of the served site; gives the page and the site's address."""
+    async with served(models) as address, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(**launch_options())
+        page = await browser.new_page()
+        page.set_default_timeout(0)
+        await page.goto(f"{address}/test.html")
+        yield page, address
+        await browser.close()
