@@ -199,6 +199,8 @@ export interface FitReport {
   largest_weights: number;
   largest_choice: string | null;
   message: string | null;
+  streamed_layers: number;
+  streamed_bytes: number;
 }
 
 /** The value of the ``result`` of an ``inspect``. */

@@ -16,13 +16,14 @@ from ..errors import InvalidRequestError, OutOfMemoryError
 from ..formats.model_file import ModelFile
 from ..graph.arena import plan_arena
 from ..graph.fuse import FusionPlan
+from ..graph.layers import spread, streamed_matrices
 from ..graph.ops import Attention, Graph, QkvPrepare, Rope, Rows
 from ..models.registry import build_graph, read_constants, trained_context
 from ..webgpu.device import buffer_bytes
 from ..webgpu.kernels import attention
 from ..webgpu.kernels.kernel import Capabilities, ceil_div
 from ..webgpu.kernels.kv_write import KvKind, KvLayout, kv_row_bytes
-from ..webgpu.memory import device_bytes, staging_bytes
+from ..webgpu.memory import device_bytes, layer_staging, staging_bytes
 from ..webgpu.state import KV_BLOCK
 from ..webgpu.structures import attention_structure
 from .families import (
@@ -70,6 +71,10 @@ class Fit:
     """The largest of the offered quantizations that would fit."""
     message: str | None = None
     """One sentence saying what to do, where it does not fit."""
+    streamed_layers: int = 0
+    """Layers that would be read for every step so that the rest fits; 0: none."""
+    streamed_bytes: int = 0
+    """Of the file, for every step."""
 
     @property
     def total(self) -> int:
@@ -88,6 +93,17 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Streaming:
+    """What is not on the device but read for every step."""
+
+    layers: tuple[int, ...]
+    staged: int
+    """Bytes of each of the two staging buffers."""
+    bytes_per_step: int
+    """Of the file."""
+
+
+@dataclass(frozen=True)
 class LoadPlan:
     """The graphs of a model on a device, and what they need."""
 
@@ -95,6 +111,13 @@ class LoadPlan:
     """Not fused."""
     graphs: Mapping[Family, Graph]
     fit: Fit
+    streaming: Streaming | None = None
+    """How it is loaded all the same, where it does not fit its budget."""
+
+    def require(self) -> None:
+        """Raise OutOfMemoryError where it can be loaded in no way."""
+        if self.streaming is None:
+            self.fit.require()
 
 
 @dataclass(frozen=True)
@@ -145,15 +168,37 @@ async def plan_load(
     )
     candidates = [counting.fit(context, *option) for option in options(context)]
     found = next((fit for fit in candidates if fit.fits), candidates[0])
-    if found.kv != likely:
-        graphs = fused_graphs(plain, found.kv, capabilities, fusion)
 
     def fits_with(length: int) -> bool:
         return any(counting.fit(length, *option).fits for option in options(length))
 
+    streaming = None
+    if not found.fits and budget is not None:
+        streaming = _streaming(file, some, capabilities, candidates[-1], budget)
+        if streaming is not None:
+            count, nbytes = len(streaming.layers), streaming.bytes_per_step
+            found = replace(candidates[-1], streamed_layers=count, streamed_bytes=nbytes)
+    if found.kv != likely:
+        graphs = fused_graphs(plain, found.kv, capabilities, fusion)
     if not found.fits or complete:
         found = advise(found, file, fits_with, choices)
-    return LoadPlan(plain, graphs, found)
+    return LoadPlan(plain, graphs, found, streaming)
+
+
+def _streaming(
+    file: ModelFile, graph: Graph, capabilities: Capabilities, fit: Fit, budget: int
+) -> Streaming | None:
+    """Return how to stream the fewest layers with which the rest fits; None where nothing helps."""
+    limit = min(capabilities.max_binding, capabilities.max_buffer)
+    for count in range(2, graph.layers + 1):
+        layers = spread(count, graph.layers)
+        found = streamed_matrices(graph, layers)
+        staged = max(layer_staging(file, weights, limit) for weights in found.values())
+        kept = device_bytes(graph, capabilities, layers)
+        if kept + staging_bytes(file, graph, staged) + fit.cache + fit.activations <= budget:
+            names = (n for some in found.values() for weight in some for n in weight.tensors)
+            return Streaming(layers, staged, sum(file.tensor(name).nbytes for name in names))
+    return None
 
 
 def _options(plain: Graph, kv: KvKind | None, cache_tokens: int | None, max_sequences: int) -> Any:
@@ -281,6 +326,8 @@ def _sentence(fit: Fit, longest: int, best: Choice | None) -> str:
         ways.append(f"a context of at most {longest} positions")
     if best is not None:
         ways.append(f"the quantization {best.name} ({best.nbytes / 1e6:.0f} MB)")
+    if fit.streamed_layers:
+        ways.append(f"to have {fit.streamed_bytes / 1e6:.0f} MB read for every step (slow)")
     if not ways:
         ways.append("a smaller model or a smaller quantization")
     return f"{need}: choose {' or '.join(ways)}."

@@ -29,6 +29,7 @@ from ..webgpu.memory import OnProgress, load_weights
 from ..webgpu.plan import Plan, record
 from ..webgpu.replay import replayer
 from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
+from ..webgpu.streaming import Streamer
 from . import families
 from .adapters import ADAPTED, Adapters
 from .families import LOGITS_CHUNK, PREFILL_BUCKETS, Family, until_cache
@@ -61,11 +62,14 @@ class ModelRunner:
         context_length: int,
         choose: Choose = default_choice,
         adapters: Adapters | None = None,
+        streamer: Streamer | None = None,
     ) -> None:
         self.device = device
         self.graphs = dict(graphs)
         self.adapters = adapters
         """LoRA adapters; None where the model cannot have any."""
+        self.streamer = streamer
+        """Brings the layers that are not on the device; None where all are."""
         self._adapter_of: dict[int, tuple[int, float]] = {}
         """Slot -> its adapter's number and strength."""
         self._prefilled: Family = "prefill"
@@ -113,8 +117,8 @@ class ModelRunner:
 
         ``kv``: format of the cache; None: f32 where that is small, else f16.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
-        ``memory_budget``: bytes of device memory; OutOfMemoryError, before any weight is read, says
-        what would fit.
+        ``memory_budget``: bytes of device memory; layers beyond it are read for every step. Where
+        that is not enough, OutOfMemoryError, before any weight is read, says what would fit.
         """
         plan = await plan_load(
             file,
@@ -126,11 +130,17 @@ class ModelRunner:
             budget=memory_budget,
             fusion=fusion,
         )
-        plan.fit.require()
+        plan.require()
         some = next(iter(plan.graphs.values()))
         context = plan.fit.context_length
         async with device.all_or_nothing():
-            weights = await load_weights(device, file, some, on_progress=on_progress)
+            streamer = None
+            if plan.streaming is None:
+                weights = await load_weights(device, file, some, on_progress=on_progress)
+            else:
+                how = plan.streaming.layers, plan.streaming.staged
+                streamer = await Streamer.load(device, file, some, *how, on_progress=on_progress)
+                weights = streamer.weights
             state = gpu_state.allocate_state(
                 device,
                 some,
@@ -148,6 +158,7 @@ class ModelRunner:
                 context_length=context,
                 choose=choose,
                 adapters=adapters if plan.plain.logits is not None else None,
+                streamer=streamer,
             )
 
     # -- plans -----------------------------------------------------------------------------------
@@ -191,7 +202,10 @@ class ModelRunner:
                 self.choose,
             )
             label = f"{family} {name} {list(rows.values())}"
-            plan = await record(self.device, label, lowering.lower(graph))
+            if self.streamer is None:
+                plan = await record(self.device, label, lowering.lower(graph))
+            else:
+                plan = await self.streamer.record(label, lowering.lower, graph)
             if lowering.choose is not self.choose:
                 return plan  # ``use`` came in between: good for this step only
             self._plans[key] = plan
@@ -320,12 +334,11 @@ class ModelRunner:
         plan = await self._plan(family, rows, graph, "cache" if want == "none" else "logits")
         step = self._step(family)
         wanted = range(len(ids)) if want == "all" else [len(ids) - 1]
-        self._write_inputs(
-            step, ids, range(start, start + len(ids)), [slot] * len(ids), list(wanted)
-        )
+        positions = range(start, start + len(ids))
+        step.write_inputs(self.device, ids, positions, [slot] * len(ids), wanted)
         self._write_adapters(family, [slot] * len(ids))
         step.write_step(self.device, tokens=len(ids), outputs=outputs, sequences=1, first_slot=slot)
-        self._replay.submit([plan])
+        await self._submit([plan])
         if graph.logits is not None:
             self._logits_of = step.value(graph.logits)
             self._prefilled = family
@@ -334,19 +347,11 @@ class ModelRunner:
         if len(self._fences) > 2:
             await self._fences.popleft().reached()
 
-    def _write_inputs(
-        self,
-        step: StepBuffers,
-        ids: Sequence[int],
-        positions: Sequence[int],
-        slots: Sequence[int],
-        outputs: Sequence[int],
-    ) -> None:
-        write = self.device.queue.write_buffer
-        write(step.ids.buffer, 0, u32(ids))
-        write(step.positions.buffer, 0, u32(positions))
-        write(step.slots.buffer, 0, u32(slots))
-        write(step.outputs.buffer, 0, u32(outputs))
+    async def _submit(self, plans: Sequence[Plan], result: BufferRange | None = None) -> None:
+        if self.streamer is None:
+            self._replay.submit(plans, result)
+        else:
+            await self.streamer.submit(self._replay, plans, result)
 
     async def sample(self, slot: int) -> None:
         """Submit the draw from the last prefill's logits."""
@@ -354,7 +359,7 @@ class ModelRunner:
         family = self._prefilled
         step, logits = self._step(family), self._graph(family).logits
         plan = await self._sampler.plan(family, structure, step, logits)
-        self._replay.submit([plan], self._sampler.results(1))
+        await self._submit([plan], self._sampler.results(1))
         self._queue.append(_Queued((slot,), structure.logprobs))
         self._rows = None
 
@@ -363,7 +368,7 @@ class ModelRunner:
         rows = tuple(slots)
         if rows != self._rows:
             await self._enter_batch(rows)
-        self._replay.submit(self._decode_plans, self._sampler.results(len(rows)))
+        await self._submit(self._decode_plans, self._sampler.results(len(rows)))
         self._queue.append(_Queued(rows, self._decode_logprobs))
 
     async def _enter_batch(self, slots: tuple[int, ...]) -> None:
@@ -439,7 +444,7 @@ class ModelRunner:
         }
         plan = await self._plan("embed", rows, graph, "pooled")
         step = self._step("embed")
-        self._write_inputs(step, ids, positions, of_token, slots)
+        step.write_inputs(self.device, ids, positions, of_token, slots)
         write = self.device.queue.write_buffer
         for slot, sequence in zip(slots, sequences, strict=True):
             write(self._state.lengths.buffer, 4 * slot, u32([len(sequence)]))
@@ -450,7 +455,7 @@ class ModelRunner:
             sequences=len(slots),
             first_slot=slots[0],
         )
-        self._replay.submit([plan])
+        await self._submit([plan])
         nbytes = 4 * pooled.width * len(slots)
         flat = array("f", await self.device.read(step.value(pooled).buffer, 0, nbytes))
         return [list(flat[i : i + pooled.width]) for i in range(0, len(flat), pooled.width)]
@@ -487,6 +492,8 @@ class ModelRunner:
         self._sampler.release()
         if self.adapters is not None:
             self.adapters.release()
+        if self.streamer is not None:
+            await self.streamer.close()
         self._state.release(self.device)
         self._plans.clear()
 

@@ -118,4 +118,6 @@ def _impossible(options: LoadOptions, nbytes: int, error: OutOfMemoryError) -> p
         "largest_weights": 0,
         "largest_choice": None,
         "message": error.message,
+        "streamed_layers": 0,
+        "streamed_bytes": 0,
     }

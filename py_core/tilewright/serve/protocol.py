@@ -23,7 +23,7 @@ class LoadOptions(TypedDict, total=False):
     kv: Literal["f32", "f16", "q8_0"]
     max_sequences: int
     memory_budget: int
-    """Bytes of device memory; a model that needs more is refused before its weights are read."""
+    """Bytes of device memory; layers beyond it are read for every step, or the model is refused."""
     quantize: Literal["Q8_0", "Q4_0", "Q4_K"]
     """Format into which F32, F16 and BF16 matrices are encoded while they are read."""
     backend: Literal["webgpu", "wasm"]
@@ -241,6 +241,10 @@ class FitReport(TypedDict):
     largest_choice: str | None
     message: str | None
     """What to do, where it does not fit."""
+    streamed_layers: int
+    """Layers that a load with this budget would read for every step; 0: none, or no number fits."""
+    streamed_bytes: int
+    """Of the file, for every step."""
 
 
 class Inspection(TypedDict):

@@ -10,8 +10,8 @@ Knows nothing of what the weights mean.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import OutOfMemoryError
@@ -19,7 +19,8 @@ from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
 from ..formats.quant import F32
 from ..formats.source import ByteSource
-from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
+from ..graph.layers import layer_of, matrices, role_of
+from ..graph.ops import Graph, Weight
 from . import staging
 from .api import IN_BROWSER
 from .device import BufferRange, Device, buffer_bytes
@@ -86,24 +87,12 @@ class Weights:
     nbytes: int
 
     def release(self, device: Device) -> None:
-        """Free every buffer."""
-        for found in self.packed.values():
-            for shard in found.shards:
-                device.release(shard.quants.buffer)
-                device.release(shard.scales.buffer)
-        for vector in (*self.vectors.values(), *self.tables.values()):
-            device.release(vector.buffer)
-
-
-def matrices(graph: Graph) -> list[Weight]:
-    """Return the weights that are read through a quantization role."""
-    found: dict[Weight, None] = {}
-    for op in graph.ops:
-        if isinstance(op, Linear | ExpertLinear):
-            found[op.weight] = None
-        elif isinstance(op, Embed):
-            found[op.table] = None
-    return list(found)
+        """Free every buffer; streamed layers share theirs."""
+        shards = [shard for found in self.packed.values() for shard in found.shards]
+        planes = [plane for shard in shards for plane in (shard.quants, shard.scales)]
+        ranges = (*planes, *self.vectors.values(), *self.tables.values())
+        for buffer in {id(found.buffer): found.buffer for found in ranges}.values():
+            device.release(buffer)
 
 
 def vectors(graph: Graph) -> list[Weight]:
@@ -133,25 +122,50 @@ def plan_shards(weight: Weight, capabilities: Capabilities) -> list[tuple[int, i
     return [(first, min(per_shard, weight.rows - first)) for first in starts]
 
 
-def device_bytes(graph: Graph, capabilities: Capabilities | None = None) -> int:
-    """Return the bytes that ``load_weights`` allocates for the weights of ``graph``."""
+def device_bytes(
+    graph: Graph, capabilities: Capabilities | None = None, streamed: Collection[int] = ()
+) -> int:
+    """Return the bytes that are allocated for the weights of ``graph``.
+
+    ``streamed``: layers whose matrices share their room.
+    """
     total = sum(buffer_bytes(4 * weight.rows * weight.columns) for weight in vectors(graph))
-    tables = set()
-    for weight in matrices(graph):
+    tables = {packing(weight.quant).table for weight in matrices(graph)}
+    for weight in rooms(graph, streamed).values():
         form = packing(weight.quant)
-        tables.add(form.table)
         for _, rows in plan_shards(weight, capabilities or Capabilities()):
             total += buffer_bytes(4 * rows * form.quant_words(weight.columns))
             total += buffer_bytes(4 * rows * form.scale_words(weight.columns))
     return total + sum(buffer_bytes(len(table_bytes(name))) for name in tables if name)
 
 
-def staging_bytes(model: ModelFile, graph: Graph) -> int:
+def rooms(graph: Graph, streamed: Collection[int]) -> Mapping[object, Weight]:
+    """Return a matrix for each room that is needed: those of streamed layers share theirs."""
+    return {_room(weight, streamed): weight for weight in matrices(graph)}
+
+
+def _room(weight: Weight, streamed: Collection[int]) -> object:
+    return role_of(weight) if layer_of(weight) in streamed else weight
+
+
+def layer_staging(model: ModelFile, weights: Iterable[Weight], limit: int) -> int:
+    """Return the size of a staging buffer that takes a layer at once, or ``limit`` (bytes)."""
+    size = 0
+    for name in (name for weight in weights for name in weight.tensors):
+        tensor = model.tensor(name)
+        row_bytes = tensor.quant.row_bytes(tensor.columns)
+        per_piece = max(1, PIECE // row_bytes)
+        whole, rest = divmod(tensor.rows, per_piece)
+        size += whole * staging.padded(per_piece * row_bytes) + staging.padded(rest * row_bytes)
+    return min(size, limit)
+
+
+def staging_bytes(model: ModelFile, graph: Graph, size: int = PIECE) -> int:
     """Return the most bytes that are taken while loading, beside the weights."""
     rows = [model.tensor(n) for weight in matrices(graph) for n in weight.tensors]
     widest = max((tensor.quant.row_bytes(tensor.columns) for tensor in rows), default=0)
     whole = sum(tensor.nbytes for tensor in rows)
-    return staging.nbytes(PIECE, widest, whole)
+    return staging.nbytes(size, widest, whole)
 
 
 async def load_weights(
@@ -166,7 +180,7 @@ async def load_weights(
 
     Raises OutOfMemoryError (everything allocated so far is freed), SourceError, FormatError.
     """
-    loader = _Loader(device, model, upload or uploader(device), on_progress)
+    loader = Loader(device, model, upload or uploader(device), on_progress)
     async with device.all_or_nothing():
         try:
             return await loader.load(graph)
@@ -197,7 +211,7 @@ def uploader(device: Device) -> Uploader:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One tensor of the file and where its rows go."""
 
     tensor: TensorInfo
@@ -207,16 +221,30 @@ class _Job:
     vector: bool
 
 
-class _Loader:
+class Loader:
+    """Allocates weights and fills them; for streamed layers, again and again."""
+
     def __init__(
-        self, device: Device, model: ModelFile, upload: Uploader, on_progress: OnProgress | None
+        self,
+        device: Device,
+        model: ModelFile,
+        upload: Uploader,
+        on_progress: OnProgress | None,
+        *,
+        streamed: Collection[int] = (),
+        staged: int = PIECE,
     ) -> None:
+        """``streamed``: layers that ``load`` leaves out; ``staged``: bytes of a staging buffer."""
         self._device = device
         self._model = model
         self._upload = upload
         self._on_progress = on_progress
         self._buffers: list[Any] = []
-        self.staging = staging.Staging(device, PIECE)
+        self._streamed = frozenset(streamed)
+        self.later: dict[int, list[Job]] = {layer: [] for layer in self._streamed}
+        """What a streamed layer is made of, in file order."""
+        self.staging = staging.Staging(device, staged)
+        self._piece = min(PIECE, staged)
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
@@ -227,8 +255,11 @@ class _Loader:
         return BufferRange(buffer, 0, buffer.size)
 
     async def load(self, graph: Graph) -> Weights:
+        """Allocate all weights, and fill those that stay."""
         async with self._device.all_or_nothing():  # no byte is fetched before there is room
-            packed = {weight: self._allocate(weight) for weight in matrices(graph)}
+            chosen = rooms(graph, self._streamed)
+            made = {room: self._allocate(weight) for room, weight in chosen.items()}
+            packed = {w: replace(made[_room(w, self._streamed)], weight=w) for w in matrices(graph)}
             flat = {w: self._buffer(4 * w.rows * w.columns, w.name) for w in vectors(graph)}
         tables: dict[str, BufferRange] = {}
         for found in packed.values():
@@ -239,14 +270,18 @@ class _Loader:
                 self._device.queue.write_buffer(tables[name].buffer, 0, data)
         jobs = [*self._jobs(packed, vector=False), *self._jobs(flat, vector=True)]
         jobs.sort(key=lambda job: (job.tensor.source, job.tensor.offset))
+        for layer, later in self.later.items():
+            later += (job for job in jobs if not job.vector and layer_of(job.weight) == layer)
+        jobs = [job for job in jobs if job.vector or layer_of(job.weight) not in self.later]
         self._total = sum(job.tensor.nbytes for job in jobs)
         self._report()
         for job in jobs:
             if job.vector:
                 await self._load_vector(job, flat[job.weight])
             else:
-                await self._load_matrix(job, packed[job.weight])
+                await self.load_matrix(job, packed[job.weight])
         await self.staging.finish()
+        self._on_progress = None
         nbytes = sum(buffer.size for buffer in self._buffers)
         return Weights(packed, flat, tables, nbytes)
 
@@ -267,15 +302,15 @@ class _Loader:
             shards.append(Shard(first, rows, quants, scales))
         return PackedWeight(weight, form, tuple(shards))
 
-    def _jobs(self, weights: Iterable[Weight], *, vector: bool) -> Iterable[_Job]:
+    def _jobs(self, weights: Iterable[Weight], *, vector: bool) -> Iterable[Job]:
         for weight in weights:
             first = 0
             for name in weight.tensors:
                 tensor = self._model.tensor(name)
-                yield _Job(tensor, weight, first, vector)
+                yield Job(tensor, weight, first, vector)
                 first += tensor.rows * tensor.columns if vector else tensor.rows
 
-    async def _load_vector(self, job: _Job, target: BufferRange) -> None:
+    async def _load_vector(self, job: Job, target: BufferRange) -> None:
         tensor = job.tensor
         at = 4 * job.first
         source = self._model.sources[tensor.source]
@@ -286,10 +321,11 @@ class _Loader:
             self._device.queue.write_buffer(target.buffer, at, data.tobytes())
         self._report(tensor.nbytes)
 
-    async def _load_matrix(self, job: _Job, target: PackedWeight) -> None:
+    async def load_matrix(self, job: Job, target: PackedWeight) -> None:
+        """Read a tensor and queue its repacking."""
         tensor = job.tensor
         row_bytes = tensor.quant.row_bytes(tensor.columns)
-        per_piece = max(1, PIECE // row_bytes)
+        per_piece = max(1, self._piece // row_bytes)
         source = self._model.sources[tensor.source]
         row = 0
         while row < tensor.rows:

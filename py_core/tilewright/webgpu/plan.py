@@ -42,6 +42,8 @@ class Plan:
     dispatches: tuple[Dispatch, ...]
     calls: tuple[Call, ...]
     """What the dispatches were made from: for profiling, cost and debugging."""
+    parts: tuple[tuple[int | None, Plan], ...] = ()
+    """The same in order, with the streamed layer that each needs; empty: all is there."""
 
     @property
     def nbytes(self) -> int:

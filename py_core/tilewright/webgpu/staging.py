@@ -21,6 +21,11 @@ _JOBS = 64
 """Repack dispatches per submit."""
 
 
+def padded(nbytes: int) -> int:
+    """Return the room that a piece of ``nbytes`` takes in a buffer."""
+    return -(-(nbytes + 4) // _ALIGNMENT) * _ALIGNMENT
+
+
 def nbytes(size: int, widest: int, whole: int) -> int:
     """Return the most bytes that a ``Staging`` of ``size`` takes for rows of up to ``widest``.
 
@@ -47,6 +52,7 @@ class Staging:
         self._buffers: list[_Buffer] = []
         self._turn = 0
         self._pending: list[tuple[Kernel, Pipeline, Any]] = []
+        self._full = False
 
     async def room(self, nbytes: int) -> tuple[Any, int]:
         """Return a buffer and a byte offset in it with room for ``nbytes`` and their padding."""
@@ -54,10 +60,11 @@ class Staging:
         if not self._buffers:
             self._buffers.append(self._make(wanted))
         current = self._buffers[self._turn]
-        if current.used + wanted > current.raw.size or len(self._pending) == _JOBS:
+        full = self._full or len(self._pending) == _JOBS
+        if full or current.used + wanted > current.raw.size:
             current = await self._switch(wanted)
         offset = current.used
-        current.used = -(-(offset + wanted) // _ALIGNMENT) * _ALIGNMENT
+        current.used = offset + padded(nbytes)
         return current.raw, offset
 
     def _make(self, wanted: int) -> _Buffer:
@@ -68,6 +75,7 @@ class Staging:
     async def _switch(self, wanted: int) -> _Buffer:
         """Submit the current buffer's work and return the other one, empty."""
         self.flush()
+        self._full = False
         self._buffers[self._turn].fence = self._device.fence()
         self._turn = (self._turn + 1) % _COUNT
         if self._turn == len(self._buffers):
@@ -117,6 +125,11 @@ class Staging:
         compute.end()
         self._device.queue.submit([encoder.finish()])
         self._pending.clear()
+
+    def turn(self) -> None:
+        """Submit what is queued; what comes next goes into the other buffer."""
+        self.flush()
+        self._full = bool(self._buffers)
 
     async def finish(self) -> None:
         """Submit everything and wait for it."""

@@ -167,6 +167,21 @@ class StepBuffers:
         data = struct.pack("<4I", tokens, outputs, sequences, first_slot)
         device.queue.write_buffer(self.step.buffer, 0, data)
 
+    def write_inputs(
+        self,
+        device: Device,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        slots: Sequence[int],
+        outputs: Sequence[int],
+    ) -> None:
+        """Write the tokens of a step and which rows are wanted."""
+        write = device.queue.write_buffer
+        write(self.ids.buffer, 0, u32(ids))
+        write(self.positions.buffer, 0, u32(positions))
+        write(self.slots.buffer, 0, u32(slots))
+        write(self.outputs.buffer, 0, u32(outputs))
+
     def release(self, device: Device) -> None:
         """Free everything."""
         ranges = (self.step, self.ids, self.positions, self.slots, self.outputs)
