@@ -84,3 +84,21 @@ def capacities(family: Family, chunk: int, logits_chunk: int, many: int) -> dict
         "embed": {Rows.TOKENS: chunk, Rows.OUTPUTS: 1, Rows.SEQUENCES: many},
     }
     return found[family.rstrip("+")]
+
+
+def prefill_capacity(tokens: int, most: int, *, encoder: bool) -> int:
+    """Return the capacity of the plan for a prompt's ``tokens``."""
+    if not encoder:
+        return min(next(size for size in PREFILL_BUCKETS if size >= tokens), most)
+    size = 16
+    while size < tokens:
+        size *= 2
+    return min(size, most)
+
+
+def batch_capacity(count: int) -> int:
+    """Return the capacity of a decode plan for ``count`` sequences: 1, 2, 4, 8 ..."""
+    size = 1
+    while size < count:
+        size *= 2
+    return size

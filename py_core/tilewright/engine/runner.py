@@ -181,15 +181,6 @@ class ModelRunner:
             self._families[family] = gpu_state.allocate_step(self.device, graph, capacities)
         return self._families[family]
 
-    def _bucket(self, tokens: int, most: int) -> int:
-        """Return the capacity of the plan for ``tokens`` tokens."""
-        if self.encoder:
-            size = 16
-            while size < tokens:
-                size *= 2
-            return min(size, most)
-        return min(next(size for size in PREFILL_BUCKETS if size >= tokens), most)
-
     async def _plan(self, family: Family, rows: dict[Rows, int], graph: Graph, name: str) -> Plan:
         key = (family, name, *rows.values())
         if key not in self._plans:
@@ -321,7 +312,7 @@ class ModelRunner:
         most = self.logits_chunk if want == "all" else self.prefill_chunk
         if not 0 < len(ids) <= most:
             raise InvalidRequestError(f"A step takes 1 to {most} tokens, not {len(ids)}.")
-        bucket = self._bucket(len(ids), most)
+        bucket = families.prefill_capacity(len(ids), most, encoder=self.encoder)
         outputs = {"none": 0, "last": 1, "all": len(ids)}[want]
         graph = self._graph(family)
         if want == "none":
@@ -367,13 +358,13 @@ class ModelRunner:
         """Submit one decode step."""
         rows = tuple(slots)
         if rows != self._rows:
-            await self._enter_batch(rows)
+            await self._enterfamilies.batch_capacity(rows)
         await self._submit(self._decode_plans, self._sampler.results(len(rows)))
         self._queue.append(_Queued(rows, self._decode_logprobs))
 
-    async def _enter_batch(self, slots: tuple[int, ...]) -> None:
+    async def _enterfamilies.batch_capacity(self, slots: tuple[int, ...]) -> None:
         """Write the rows of the decode family for a new batch; ids stay on the GPU."""
-        capacity = min(_batch(len(slots)), self.max_sequences)
+        capacity = min(families.batch_capacity(len(slots)), self.max_sequences)
         family: Family = "decode+" if any(s in self._adapter_of for s in slots) else "decode"
         graph = self._graph(family)
         forward = await self._plan(family, dict.fromkeys(Rows, capacity), graph, "logits")
@@ -438,9 +429,11 @@ class ModelRunner:
         if not 0 < len(ids) <= self.prefill_chunk:
             raise InvalidRequestError(f"A step takes 1 to {self.prefill_chunk} tokens.")
         rows = {
-            Rows.TOKENS: self._bucket(len(ids), self.prefill_chunk),
+            Rows.TOKENS: families.prefill_capacity(
+                len(ids), self.prefill_chunk, encoder=self.encoder
+            ),
             Rows.OUTPUTS: 1,
-            Rows.SEQUENCES: min(_batch(len(slots)), self.max_sequences),
+            Rows.SEQUENCES: min(families.batch_capacity(len(slots)), self.max_sequences),
         }
         plan = await self._plan("embed", rows, graph, "pooled")
         step = self._step("embed")
@@ -496,11 +489,3 @@ class ModelRunner:
             await self.streamer.close()
         self._state.release(self.device)
         self._plans.clear()
-
-
-def _batch(count: int) -> int:
-    """Return the capacity of a decode plan for ``count`` sequences: 1, 2, 4, 8 ..."""
-    size = 1
-    while size < count:
-        size *= 2
-    return size
