@@ -358,11 +358,11 @@ class ModelRunner:
         """Submit one decode step."""
         rows = tuple(slots)
         if rows != self._rows:
-            await self._enterfamilies.batch_capacity(rows)
+            await self._enter_batch(rows)
         await self._submit(self._decode_plans, self._sampler.results(len(rows)))
         self._queue.append(_Queued(rows, self._decode_logprobs))
 
-    async def _enterfamilies.batch_capacity(self, slots: tuple[int, ...]) -> None:
+    async def _enter_batch(self, slots: tuple[int, ...]) -> None:
         """Write the rows of the decode family for a new batch; ids stay on the GPU."""
         capacity = min(families.batch_capacity(len(slots)), self.max_sequences)
         family: Family = "decode+" if any(s in self._adapter_of for s in slots) else "decode"
