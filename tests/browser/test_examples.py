@@ -280,7 +280,7 @@ def test_a_site_tests_itself(site: Path) -> None:
     assert "2 passed" in done.stdout
 
 
-async def ask(page: Page, address: str, words: int) -> None:
+async def ask_example(page: Page, address: str, words: int) -> None:
     """Open an example, press its button when it is ready, and wait for an answer."""
     await page.goto(address)
     answer = page.locator("#answer")
@@ -292,7 +292,7 @@ async def ask(page: Page, address: str, words: int) -> None:
 async def test_the_openai_client_in_the_page(watched: Watched, examples: str, site: Path) -> None:
     need_bundled(site)
     page = watched.page
-    await ask(page, f"{examples}/openai-client/", words=20)
+    await ask_example(page, f"{examples}/openai-client/", words=20)
     await shot(page, "openai-client")
     assert not [url for url in watched.requests if "/v1/" in url]
     assert watched.complaints == []
@@ -332,7 +332,7 @@ async def test_pyscript_runs_it_in_process(
     (tmp_path / "pyodide").symlink_to(packages / "pyodide")
     (tmp_path / "tilewright").symlink_to(site)
     page = watched.page
-    await ask(page, f"{plain_host(tmp_path)}/index.html", words=10)
+    await ask_example(page, f"{plain_host(tmp_path)}/index.html", words=10)
     await shot(page, "pyscript")
     assert [url for url in watched.requests if "127.0.0.1" not in url and "blob:" not in url] == []
     assert watched.complaints == []
