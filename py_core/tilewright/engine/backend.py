@@ -133,7 +133,9 @@ def cpu_seconds(machine: host.Host) -> float:
     form = PACKINGS[FORMAT]
     structure = wasm_linear.Structure(form, wide=form.quants == "byte")
     module = Module(host.IMPORTED)
-    tuning = wasm_linear.default(structure, many=False, relaxed=machine.relaxed)
+    tuning = wasm_linear.default(
+        structure, many=False, relaxed=machine.relaxed, splat=machine.splat
+    )
     with without_relaxed(not machine.relaxed):
         wasm_linear.add_linear(module, "product", structure, tuning)
     weights = 64

@@ -115,7 +115,7 @@ class WasmRunner:
             cache_tokens=cache_tokens,
             threads=together,
         )
-        guess = kernel_set.default_choice if machine.relaxed else kernel_set.plain_choice
+        guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat)
 
         def made(chosen: kernel_set.ChooseTuning | None) -> wasm_program.Program:
             choice = chosen or choose or guess

@@ -27,7 +27,7 @@ def host() -> Host:
     zero = f32x4.const(0.0)
     probe.function("probe").do(f32x4.relaxed_madd(zero, zero, zero))
     js = bridge()
-    return Host(bool(js.validates(probe.assemble())), int(js.cores()), BrowserMemory)
+    return Host(bool(js.validates(probe.assemble())), int(js.cores()), BrowserMemory, "load")
 
 
 class BrowserMemory:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ..errors import OutOfMemoryError
 from ..formats.source import ByteSource
 from .assembler import Memory as Import
+from .kernels.linear import Splat
 
 PAGE = 65536
 MOST_PAGES = 65536
@@ -74,6 +75,8 @@ class Host:
     """Threads that may compute together; 1 where memories cannot be shared."""
     allocate: Callable[[int, bool], Memory]
     """(bytes, whether threads share it) -> a zeroed memory; OutOfMemoryError."""
+    splat: Splat = "shuffle"
+    """What is likely to be fast here; see ``kernels.linear.Tuning``."""
 
 
 def here() -> Host:

@@ -23,9 +23,13 @@ def default_choice(structure: linear.Structure, many: bool) -> linear.Tuning:
     return linear.default(structure, many=many, relaxed=True)
 
 
-def plain_choice(structure: linear.Structure, many: bool) -> linear.Tuning:
-    """Choose the kernel's own guess where there is no relaxed SIMD."""
-    return linear.default(structure, many=many, relaxed=False)
+def guess(*, relaxed: bool, splat: linear.Splat) -> ChooseTuning:
+    """Return the choice of the kernel's own guess for a host."""
+
+    def choose(structure: linear.Structure, many: bool) -> linear.Tuning:
+        return linear.default(structure, many=many, relaxed=relaxed, splat=splat)
+
+    return choose
 
 
 @dataclass

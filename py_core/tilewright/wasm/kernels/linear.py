@@ -47,6 +47,7 @@ from .quantize import (
 )
 
 Method = Literal["dot16", "relaxed16", "relaxed32"]
+Splat = Literal["load", "shuffle"]
 
 _NIBBLES = i32x4.const(0x0F0F0F0F)
 
@@ -70,9 +71,9 @@ class Tuning:
     """Rows of a tile: 4, 8 or 16."""
     tokens: int = 1
     """Tokens of a tile."""
-    splat: Literal["load", "shuffle"] = "shuffle"
-    """How four columns of x get into all lanes: a load each, or one load and shuffles (Cranelift
-    makes three instructions of the former)."""
+    splat: Splat = "shuffle"
+    """How four columns of x get into all lanes: a load each, or one load and shuffles. V8 likes the
+    former; Cranelift makes three instructions of it."""
 
 
 def naive(structure: Structure) -> Tuning:
@@ -80,11 +81,14 @@ def naive(structure: Structure) -> Tuning:
     return Tuning()
 
 
-def default(structure: Structure, *, many: bool, relaxed: bool) -> Tuning:
+def default(structure: Structure, *, many: bool, relaxed: bool, splat: Splat = "shuffle") -> Tuning:
     """Return a good guess without measuring; ``many``: for a prompt rather than one token."""
     plain = structure.packing.quants == "byte" or structure.wide
-    method: Method = "relaxed16" if relaxed and not plain else "dot16"
-    return Tuning(method, 16 if many and not plain else 8)
+    if not many:
+        return Tuning("relaxed16" if relaxed and not plain else "dot16", 8, 1, splat)
+    if plain:  # twice the registers
+        return Tuning("dot16", 8, 2, splat)
+    return Tuning("relaxed16", 8, 4, splat) if relaxed else Tuning("dot16", 4, 4, splat)
 
 
 def space(structure: Structure, *, many: bool, relaxed: bool) -> list[Tuning]:
@@ -92,8 +96,8 @@ def space(structure: Structure, *, many: bool, relaxed: bool) -> list[Tuning]:
     methods: list[Method] = ["dot16"]
     if relaxed and structure.packing.quants != "byte" and not structure.wide:
         methods += ["relaxed16", "relaxed32"]
-    tiles = [(8, 1), (16, 1), (4, 2), (4, 4), (8, 2)] if many else [(4, 1), (8, 1), (16, 1)]
-    splats: list[Literal["load", "shuffle"]] = ["shuffle", "load"]
+    tiles = [(16, 1), (4, 4), (8, 2), (8, 4)] if many else [(4, 1), (8, 1), (16, 1)]
+    splats: list[Splat] = ["shuffle", "load"]
     found = [
         Tuning(method, rows, tokens, splat)
         for method in methods
