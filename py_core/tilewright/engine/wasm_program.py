@@ -17,7 +17,7 @@ from ..graph.ops import Graph, KvWrite, Rows
 from ..models.registry import build_graph, original_context, read_constants
 from ..wasm import host, kernel_set, lower, pool, state, steps, weights
 from ..wasm import scratch as scratches
-from ..wasm.assembler import Module
+from ..wasm.assembler import Function, Module
 from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import sample
 from .fit import Choice, Fit, advise
@@ -31,14 +31,16 @@ _MOST = host.MOST_PAGES * host.PAGE
 
 @dataclass(frozen=True)
 class Sampler:
-    """Addresses of what drawing needs."""
+    """Addresses of what drawing needs; one after the other for each row, slot or thread."""
 
-    record: int
+    records: int
     counts: int
     bias: int
     mask: int
     scores: int
     weights: int
+    scratch_bytes: int
+    """From one thread's scores (or weights) to the next's."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,15 @@ def plan_memory(
     )
     some = next(iter(graphs.values()))
     row = 4 * some.vocabulary
+    apart = (row + 16 + 63) // 64 * 64
     sampler = Sampler(
-        layout.take(sample.RECORD_BYTES),
+        layout.take(sample.RECORD_BYTES * max_sequences),
         layout.take(row * max_sequences),
         layout.take(row * max_sequences),
         layout.take(mask_bytes(some.vocabulary) * max_sequences),
-        layout.take(row),
-        layout.take(row),
+        layout.take(apart * threads),
+        layout.take(apart * threads),
+        apart,
     )
     rows = {name: _capacities(name, chunk, max_sequences) for name in graphs}
     needed = max(scratches.scratch_bytes(graphs[n], rows[n]) for n in graphs)
@@ -178,6 +182,7 @@ def assemble(
         module = Module(host.SHARED if shared else host.IMPORTED)
         kernels = kernel_set.Kernels(module, choose, wide)
         made = steps.Steps(module, pool.Pool(module, plan.pool, plan.threads) if shared else None)
+        draws = sample.add_sampler(module)
         calls: dict[Family, int] = {}
         for name, graph in plan.graphs.items():
             lowering = lower.Lowering(
@@ -188,11 +193,28 @@ def assemble(
                 _capacities(name, plan.chunk, plan.max_sequences),
                 many=name != "decode",
             )
-            lowering.lower(graph, name, made)
+            drawn = _draws(draws, plan, graph) if name == "decode" else ()
+            lowering.lower(graph, name, made, drawn)
             calls[name] = lowering.calls
         made.finish()
-        sample.add_sampler(module)
         return Program(module.assemble(), calls)
+
+
+def _draws(kernel: Function, plan: Plan, graph: Graph) -> tuple[steps.Call, ...]:
+    """Return the call with which a step of decode ends: a token for each of its rows."""
+    if graph.logits is None:
+        return ()
+    at, own, row = plan.activations["decode"].at(graph.logits), plan.sampler, 4 * graph.vocabulary
+    values = (
+        *(steps.Moving(at, row), row),
+        *(steps.Moving(own.records, sample.RECORD_BYTES), steps.COUNT),
+        graph.vocabulary,
+        *(own.counts, own.bias, own.mask),
+        steps.Private(own.scores, own.scratch_bytes),
+        steps.Private(own.weights, own.scratch_bytes),
+    )
+    rows = Rows.SEQUENCES
+    return (steps.Call(kernel, values, rows, steps.Split(rows, 1)),)
 
 
 async def plan_fit(

@@ -13,7 +13,6 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidRequestError, UnsupportedModelError
@@ -33,15 +32,36 @@ Assembler = Callable[[kernel_set.ChooseTuning | None], wasm_program.Program]
 """Makes the module with these Tunings; None: with the default ones."""
 
 
-@dataclass
 class _Slot:
     """What the runner knows of a sequence."""
 
-    sampling: SamplingParams
-    next_id: int = 0
-    position: int = -1
-    """Of ``next_id``."""
-    masked: bool = False
+    def __init__(self, sampling: SamplingParams, position: int = -1) -> None:
+        self.sampling = sampling
+        self.next_id = 0
+        self.position = position
+        """Of ``next_id``."""
+        self.masked = False
+        self._parameters: dict[bool, bytes] = {}
+
+    def record(self, slot: int, *, fresh: bool) -> bytes:
+        """Return what the sampler reads; not ``fresh``: the step reads a token of the answer."""
+        s = self.sampling
+        if self.masked not in self._parameters:
+            uses = sample.USES_PENALTIES * s.penalised | sample.USES_BIAS * bool(s.logit_bias)
+            self._parameters[self.masked] = sample.pack_parameters(
+                temperature=s.temperature,
+                top_k=s.top_k,
+                top_p=s.top_p,
+                min_p=s.min_p,
+                repetition=s.repetition_penalty,
+                frequency=s.frequency_penalty,
+                presence=s.presence_penalty,
+                uses=uses | sample.USES_MASK * self.masked,
+                seed=s.seed,
+            )
+        counted = self.next_id if s.penalised and not fresh else sample.NONE
+        place = sample.pack_place(self.position + 1, slot, counted)
+        return self._parameters[self.masked] + place
 
 
 class WasmRunner:
@@ -138,9 +158,7 @@ class WasmRunner:
         self, slot: int, sampling: SamplingParams, ids: Sequence[int], prompt_length: int
     ) -> None:
         """Write a slot's counts and bias where they are used; clears its mask."""
-        own = self._slots[slot]
-        own.sampling, own.masked = sampling, False
-        own.position = len(ids) - 1
+        self._slots[slot] = _Slot(sampling, len(ids) - 1)
         size = 4 * self.vocabulary
         sampler = self.plan.sampler
         if sampling.penalised:
@@ -198,20 +216,37 @@ class WasmRunner:
         if self._logits_at is None:
             raise InvalidRequestError("No step has left logits.")
         at = self._logits_at + 4 * self.vocabulary * self._last_row
-        self._queue.append(StepResult((self._draw(slot, at, fresh=True),)))
+        own, sampler, size = self._slots[slot], self.plan.sampler, 4 * self.vocabulary
+        self.memory.write(sampler.records, own.record(slot, fresh=True))
+        chosen = self._call(
+            "draw",
+            at,
+            self.vocabulary,
+            sampler.records,
+            sampler.counts + slot * size,
+            sampler.bias + slot * size,
+            sampler.mask + slot * mask_bytes(self.vocabulary),
+            sampler.scores,
+            sampler.weights,
+        )
+        self._queue.append(StepResult((self._chosen(slot, chosen, at),)))
 
     async def decode(self, slots: Sequence[int]) -> None:
         """Compute one decode step."""
         graph = self._graph("decode")
-        own = [self._slots[slot] for slot in slots]
-        count = len(own)
-        self._inputs([s.next_id for s in own], [s.position for s in own], slots, range(count))
-        self._run("decode", count, count, count)
         if graph.logits is None:
             raise UnsupportedModelError("This model makes embeddings; it cannot generate text.")
+        own = [self._slots[slot] for slot in slots]
+        count, records = len(own), self.plan.sampler.records
+        self._inputs([s.next_id for s in own], [s.position for s in own], slots, range(count))
+        made = [s.record(slot, fresh=False) for s, slot in zip(own, slots, strict=True)]
+        self.memory.write(records, b"".join(made))
+        self._run("decode", count, count, count)
+        words = array("I", self.memory.read(records, sample.RECORD_BYTES * count))
+        ids = words[sample.CHOSEN // 4 :: sample.RECORD_BYTES // 4]
         at = self.plan.activations["decode"].at(graph.logits)
         size = 4 * self.vocabulary
-        drawn = [self._draw(s, at + i * size, fresh=False) for i, s in enumerate(slots)]
+        drawn = [self._chosen(s, ids[i], at + i * size) for i, s in enumerate(slots)]
         self._queue.append(StepResult(tuple(drawn)))
 
     async def fetch(self) -> StepResult:
@@ -270,11 +305,13 @@ class WasmRunner:
         slots: Sequence[int],
         outputs: Sequence[int],
     ) -> None:
+        # They lie one behind the other: in a page, every write costs more than its bytes do.
         inputs = self._state.inputs
-        self._write(inputs.ids, ids)
-        self._write(inputs.positions, positions)
-        self._write(inputs.slots, slots)
-        self._write(inputs.outputs, outputs)
+        data = bytearray(inputs.outputs - inputs.ids + 4 * len(outputs))
+        given = ((inputs.ids, ids), (inputs.positions, positions), (inputs.slots, slots))
+        for at, values in (*given, (inputs.outputs, outputs)):
+            struct.pack_into(f"<{len(values)}I", data, at - inputs.ids, *values)
+        self.memory.write(inputs.ids, data)
 
     def _call(self, name: str, *values: float) -> Any:
         if self._step is None:
@@ -291,41 +328,10 @@ class WasmRunner:
             if self._crew.after(seconds, int.from_bytes(word, "little")):
                 self._call("rest", self.threads - self._crew.size)
 
-    def _draw(self, slot: int, logits: int, *, fresh: bool) -> RowResult:
-        """Draw a token from a row of logits; it becomes the slot's next input."""
-        own, sampler = self._slots[slot], self.plan.sampler
-        sampling, size = own.sampling, 4 * self.vocabulary
-        if sampling.penalised and not fresh:
-            # The token that this step has read is part of the answer now.
-            at = sampler.counts + slot * size + 4 * own.next_id
-            (count,) = struct.unpack("<I", self.memory.read(at, 4))
-            self._write(at, [count + 1])
-        uses = sample.USES_PENALTIES * sampling.penalised
-        uses |= sample.USES_BIAS * bool(sampling.logit_bias) | sample.USES_MASK * own.masked
-        record = sample.pack_record(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition=sampling.repetition_penalty,
-            frequency=sampling.frequency_penalty,
-            presence=sampling.presence_penalty,
-            uses=uses,
-            seed=sampling.seed,
-            position=own.position + 1,
-        )
-        self.memory.write(sampler.record, record)
-        chosen = self._call(
-            "draw",
-            logits,
-            self.vocabulary,
-            sampler.record,
-            sampler.counts + slot * size,
-            sampler.bias + slot * size,
-            sampler.mask + slot * mask_bytes(self.vocabulary),
-            sampler.scores,
-            sampler.weights,
-        )
+    def _chosen(self, slot: int, chosen: int, logits: int) -> RowResult:
+        """Take note of the token drawn from a row of logits: it is the slot's next input."""
+        own = self._slots[slot]
+        sampling = own.sampling
         own.next_id, own.position = chosen, own.position + 1
         if sampling.logprobs is None:
             return RowResult(slot, chosen)
@@ -333,7 +339,7 @@ class WasmRunner:
 
     def _explained(self, slot: int, chosen: int, logits: int, top: int) -> RowResult:
         """Return the choice with the model's own log-probabilities."""
-        out = self.plan.sampler.record
+        out = self.plan.sampler.records
         self._call("mass", logits, self.vocabulary, out)
         peak, total = struct.unpack("<2f", self.memory.read(out, 8))
         norm = peak + math.log(total)

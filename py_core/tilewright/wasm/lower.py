@@ -7,7 +7,7 @@ kernels are added to the same module as they are needed. Knows nothing of sequen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import KernelError, UnsupportedModelError
@@ -84,13 +84,14 @@ class Lowering:
         self._calls: list[Call] = []
         self._quantized: tuple[Value, int, bool] | None = None
 
-    def lower(self, graph: Graph, name: str, steps: Steps) -> Function:
-        """Add the kernels and the function that calls them."""
+    def lower(self, graph: Graph, name: str, steps: Steps, last: Sequence[Call] = ()) -> Function:
+        """Add the kernels and the function that calls them, and then what is ``last``."""
         for op in graph.ops:
             getattr(self, "_" + type(op).__name__)(op)
             written = {self._activations.arena.slot_of(value) for value in op.outputs()}
             if self._quantized is not None and self._quantized[1] in written:
                 self._quantized = None
+        self._calls += last
         return steps.add(name, self._calls)
 
     @property

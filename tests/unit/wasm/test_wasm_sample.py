@@ -51,7 +51,7 @@ class Sampler:
             or request.frequency_penalty != 0
             or request.presence_penalty != 0
         )
-        record = sample.pack_record(
+        record = sample.pack_parameters(
             temperature=request.temperature,
             top_k=request.top_k,
             top_p=request.top_p,
@@ -63,9 +63,8 @@ class Sampler:
             | sample.USES_BIAS * bool(request.logit_bias)
             | sample.USES_MASK * (request.mask is not None),
             seed=request.seed,
-            position=position,
         )
-        write(at["record"], record)
+        write(at["record"], record + sample.pack_place(position))
         names = ("record", "counts", "bias", "mask", "scores", "weights")
         found = self.instance.call("draw", at["logits"], VOCABULARY, *(at[n] for n in names))
         assert isinstance(found, int)

@@ -1,9 +1,10 @@
 """Draws a token: the definition of ``tests/reference/sampling.py``, one row at a time.
 
 ``draw(logits, vocabulary, record, counts, bias, mask, scores, weights) -> id``: scores and weights
-are scratch, f32[V] each. The record is ``pack_record``'s. Counts are u32[V] (bit 31: in the prompt,
-the others: occurrences in the answer), bias f32[V], mask a bit per id. The noise of an id depends
-on seed, position and id alone (PCG4D: Jarzynski and Olano, 2020): every backend draws alike.
+are scratch, f32[V] and three more. The record is ``pack_record``'s. Counts are u32[V] (bit 31: in
+the prompt, the others: occurrences in the answer), bias f32[V], mask a bit per id. The noise of an
+id depends on seed, position and id alone (PCG4D: Jarzynski and Olano, 2020): every backend draws
+alike. ``draws`` does that for the rows of a step, each with the record and the tables of its slot.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ from ..assembler import (
 )
 from .lanes import LOWEST, exp, max_lanes, sum_lanes
 
-RECORD = "<2f I 5f 3I I"
-RECORD_BYTES = struct.calcsize(RECORD)
+PARAMETERS, PLACE = "<2f I 5f 3I", "<3I 8x"
+"""The halves of a record: what a request asks for; position, slot, and the id to be counted."""
+RECORD_BYTES = struct.calcsize(PARAMETERS) + struct.calcsize(PLACE)
+CHOSEN = 56
+"""Offset at which ``draws`` leaves the id."""
+NONE = 0xFFFFFFFF
+"""The id to be counted where there is none."""
 UNLIMITED = 1.0e38
 (_INVERSE, _NOISE, _TOP_K, _TOP_P, _REACH, _REPETITION, _FREQUENCY, _PRESENCE) = range(0, 32, 4)
-(_USES, _SEED_LOW, _SEED_HIGH, _POSITION) = range(32, 48, 4)
+(_USES, _SEED_LOW, _SEED_HIGH, _POSITION, _SLOT, _PREVIOUS) = range(32, 56, 4)
 USES_PENALTIES, USES_BIAS, USES_MASK = 1, 2, 4
 IN_PROMPT = 0x80000000
 
@@ -50,7 +56,12 @@ _LOG = (
 """Cephes' ``logf``."""
 
 
-def pack_record(
+def pack_place(position: int, slot: int = 0, previous: int = NONE) -> bytes:
+    """Return a record's second half: of the token to draw; ``previous`` joins the counts first."""
+    return struct.pack(PLACE, position, slot, previous)
+
+
+def pack_parameters(
     *,
     temperature: float,
     top_k: int,
@@ -61,12 +72,11 @@ def pack_record(
     presence: float,
     uses: int,
     seed: int,
-    position: int,
 ) -> bytes:
-    """Return what ``draw`` reads; ``position`` is that of the token to draw."""
+    """Return a record's first half."""
     greedy = temperature < 1e-4
     return struct.pack(
-        RECORD,
+        PARAMETERS,
         1.0 if greedy else 1.0 / temperature,
         0.0 if greedy else 1.0,
         min(top_k, 0x7FFFFFFF),
@@ -78,12 +88,11 @@ def pack_record(
         uses,
         seed & 0xFFFFFFFF,
         seed >> 32 & 0xFFFFFFFF,
-        position,
     )
 
 
-def add_sampler(module: Module) -> None:
-    """Add ``draw``, ``mass`` and ``runner_up``."""
+def add_sampler(module: Module) -> Function:
+    """Add ``draw``, ``mass`` and ``runner_up``; return ``draws``."""
     adjust = _add_adjust(module)
     reach = _add_reach(module)
     f = module.function("draw", ["i32"] * 8, "i32")
@@ -111,7 +120,11 @@ def add_sampler(module: Module) -> None:
         with f.if_(v128.any_true(near)):
             own = f.let(_numbers(first))
             with f.if_(noise > 0.0):
-                value.set(f32x4.add(value, _gumbel(f, record, own)))
+                v = _uniform(f, record, own)
+                # Noise is below -ln v: most ids cannot win, whatever its logarithms would be.
+                near.set(v128.and_(near, f32x4.lt(v, _above_exp(f32x4.sub(value, best)))))
+                with f.if_(v128.any_true(near)):
+                    value.set(f32x4.add(value, _gumbel(f, v)))
             better = f.let(v128.and_(near, f32x4.gt(value, best)))
             best.set(v128.bitselect(value, best, better))
             ids.set(v128.bitselect(own, ids, better))
@@ -126,6 +139,36 @@ def add_sampler(module: Module) -> None:
     f.result(chosen)
     _add_mass(module)
     _add_runner_up(module)
+    return _add_draws(module, f)
+
+
+def _add_draws(module: Module, draw: Function) -> Function:
+    """Add ``draws(logits, stride, records, rows, V, counts, bias, mask, scores, weights)``.
+
+    Counts, bias and mask are those of slot 0; the others' follow.
+    """
+    f = module.function("draws", ["i32"] * 10, export=False)
+    logits, stride, record, rows, count, counts, bias, mask, scores, weights = f.parameters
+    row, mask_row = f.let(count << 2), f.let(((count + 31) >> 5) << 2)
+    with f.range(rows):
+        slot = f.let(i32.load(record, offset=_SLOT))
+        own = f.let(counts + slot * row)
+        previous = f.let(i32.load(record, offset=_PREVIOUS))
+        with f.if_(previous >= 0):
+            at = f.let(own + (previous << 2))
+            f.do(i32.store(at, i32.load(at) + 1))
+        tables = (own, bias + slot * row, mask + slot * mask_row)
+        chosen = f.call(draw, logits, count, record, *tables, scores, weights)
+        f.do(i32.store(record, chosen, offset=CHOSEN))
+        record.set(record + RECORD_BYTES)
+        logits.set(logits + stride)
+    return f
+
+
+def _above_exp(x: Expr) -> Expr:
+    """Return at least e**min(x, 0), by at most 6.5%: the chords of 2**n (Schraudolph, 1999)."""
+    bits = f32x4.mul(f32x4.pmin(f32x4.const(0.0), x), f32x4.const(2.0**23 / math.log(2.0)))
+    return i32x4.trunc_sat_f32x4_s(f32x4.add(bits, f32x4.const(float((127 << 23) + (1 << 14)))))
 
 
 def _numbers(first: Expr) -> Expr:
@@ -259,8 +302,8 @@ def _log(f: Function, x: Expr) -> Expr:
     return f.let(f32x4.relaxed_madd(e, f32x4.const(0.693359375), f32x4.add(m, y)))
 
 
-def _gumbel(f: Function, record: Local, ids: Local) -> Expr:
-    """Return -ln(-ln(1 - v)) with v of the hash of seed, position and id."""
+def _uniform(f: Function, record: Local, ids: Local) -> Local:
+    """Return v in (0, 1), the hash of seed, position and id."""
     seeds = (_SEED_LOW, _SEED_HIGH, _POSITION)
     key: list[Expr] = [v128.load32_splat(record, offset=at) for at in seeds]
     factor, term = i32x4.const(1664525), i32x4.const(1013904223)
@@ -272,7 +315,11 @@ def _gumbel(f: Function, record: Local, ids: Local) -> Expr:
             for part in (x, y, z, w):
                 part.set(v128.xor(part, i32x4.shr_u(part, 16)))
     unit = f32x4.add(f32x4.convert_i32x4_u(x), f32x4.const(0.5))
-    v = f.let(f32x4.mul(unit, f32x4.const(2.0**-32)))
+    return f.let(f32x4.mul(unit, f32x4.const(2.0**-32)))
+
+
+def _gumbel(f: Function, v: Local) -> Expr:
+    """Return -ln(-ln(1 - v))."""
     one = f32x4.const(1.0)
     plain = f32x4.neg(_log(f, f32x4.pmax(f32x4.const(6.0e-8), f32x4.sub(one, v))))
     # Where v is small, 1 - v loses its digits: the series of -ln(1 - v).
