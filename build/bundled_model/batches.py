@@ -7,10 +7,15 @@ length and dealt out in random order.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +23,10 @@ from .chat_format import encode_chat
 from .corpus import stream
 from .tokenizer import Tokenizer
 
+Array = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
 IGNORED = -1
+CALL, REFUSAL = 2046, 495
+"""The ids that an answer begins with: <tool_call>, and the "None" of NO_TOOL."""
 POOL = 768
 
 
@@ -37,11 +45,11 @@ def collate(rows: list[tuple[list[int], list[bool]]], multiple: int = 8) -> tupl
 
 
 def batches(
-    tokenizer: Tokenizer, seed: int, progress: float, tokens: int
+    tokenizer: Tokenizer, seed: int, progress: float, tokens: int, size: int = POOL
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one pool: about ``tokens`` ids each, padding included."""
+    """The batches of one pool of ``size`` conversations: ``tokens`` ids each, padding included."""
     rows = [
-        encode_chat(tokenizer, *chat) for _, chat in islice(stream(seed, progress=progress), POOL)
+        encode_chat(tokenizer, *chat) for _, chat in islice(stream(seed, progress=progress), size)
     ]
     rows.sort(key=lambda row: len(row[0]))
     groups: list[list[tuple[list[int], list[bool]]]] = [[]]
@@ -52,3 +60,58 @@ def batches(
     random.Random(seed).shuffle(groups)
     for group in groups:
         yield collate(group)
+
+
+class Pools:
+    """Pool after pool of batches, made beforehand by other processes where ``processes`` > 0.
+
+    A GPU learns a hundred times as many tokens in a second as one core can make.
+    """
+
+    def __init__(self, tokenizer: Path, tokens: int, processes: int = 0, size: int = POOL) -> None:
+        self.tokenizer = Tokenizer.load(tokenizer)
+        self.tokens = tokens
+        self.size = size
+        self.ahead = 2 * processes
+        self.coming: dict[int, Future[list[tuple[Array, Array]]]] = {}
+        self.makers: ProcessPoolExecutor | None = None
+        if processes:
+            self.makers = ProcessPoolExecutor(
+                processes, get_context("spawn"), initializer=_begin, initargs=(tokenizer,)
+            )
+
+    def take(self, seed: int, progress: float) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the pool ``seed``; those of the next seeds are begun."""
+        if self.makers is None:
+            yield from batches(self.tokenizer, seed, progress, self.tokens, self.size)
+            return
+        for wanted in range(seed, seed + self.ahead):
+            if wanted not in self.coming:
+                self.coming[wanted] = self.makers.submit(
+                    _make, wanted, progress, self.tokens, self.size
+                )
+        for inputs, targets in self.coming.pop(seed).result():
+            yield torch.from_numpy(inputs).long(), torch.from_numpy(targets).long()
+
+    def close(self) -> None:
+        """End the processes."""
+        if self.makers is not None:
+            self.makers.shutdown(cancel_futures=True)
+
+
+_mine: list[Tokenizer] = []
+
+
+def _begin(tokenizer: Path) -> None:
+    """Start a maker: one core each, the tokenizer loaded once."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    _mine.append(Tokenizer.load(tokenizer))
+
+
+def _make(seed: int, progress: float, tokens: int, size: int) -> list[tuple[Array, Array]]:
+    """A pool as int16 arrays, which travel between processes four times as fast as tensors."""
+    return [
+        (inputs.numpy().astype(np.int16), targets.numpy().astype(np.int16))
+        for inputs, targets in batches(_mine[0], seed, progress, tokens, size)
+    ]

@@ -7,6 +7,7 @@ numpy, the evaluation Tilewright itself.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -47,7 +48,8 @@ def _with_pytorch(*arguments: str) -> int:
 
 
 def _has_pytorch() -> bool:
-    return Path(sys.prefix).resolve() == ENVIRONMENT.resolve()
+    """Whether this Python has it: that of the environment, or one that brings it along."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def make_tokenizer() -> None:
@@ -117,7 +119,7 @@ def _train(command: str, minutes: float) -> int:
         make_tokenizer()
     tokenizer = Tokenizer.load(TOKENIZER)
     if command == "train":
-        train(WORK, tokenizer, minutes, start=COMPACT if COMPACT.exists() else None)
+        train(WORK, TOKENIZER, minutes, start=COMPACT if COMPACT.exists() else None)
     compact(WORK, COMPACT, tokenizer)
     return 0
 

@@ -17,9 +17,12 @@ from .words import Words
 
 Chat = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
-EARLY = {"copy": 0.10, "tools": 0.70, "story": 0.08, "talk": 0.02, "numbers": 0.10}
-LATE = {"copy": 0.03, "tools": 0.80, "story": 0.07, "talk": 0.02, "numbers": 0.08}
+EARLY = {"copy": 0.10, "tools": 0.76, "story": 0.06, "talk": 0.02, "numbers": 0.06}
+LATE = {"copy": 0.03, "tools": 0.84, "story": 0.05, "talk": 0.02, "numbers": 0.06}
 """Shares of conversations at the start, and from a quarter of the training on."""
+SHORT = 0.55
+"""Share of the conversations with tools that are one or two requests to a small toolbox."""
+SHORT_SIZES = (1, 1, 2, 2, 3)
 
 
 def shares(progress: float) -> dict[str, float]:
@@ -30,12 +33,15 @@ def shares(progress: float) -> dict[str, float]:
 
 def misfits(progress: float) -> float:
     """The share of requests that no tool fits: near half while telling them apart is learned."""
-    return 0.42 - 0.22 * min(1.0, max(0.0, (progress - 0.5) / 0.1))
+    return 0.45 - 0.17 * min(1.0, max(0.0, (progress - 0.6) / 0.2))
 
 
 def make(words: Words, kind: str, progress: float = 1.0) -> Chat:
     """One conversation of a kind: (messages, tools)."""
     if kind == "tools":
+        if words.rng.random() < SHORT and not words.held_out:
+            turns = words.rng.choice((1, 2))
+            return tool_chat(words, turns=turns, misfits=misfits(progress), sizes=SHORT_SIZES)
         return tool_chat(words, misfits=misfits(progress))
     if kind == "copy":
         return copy_chat(words)

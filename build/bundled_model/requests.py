@@ -16,53 +16,13 @@ from functools import cache
 from typing import Any
 
 from .values import Value, draw
+from .wording import LOOSENED, dress, loosened
 from .words import DATA, Words, is_held_out, pools, synonyms
 
 NO_TOOL = "None of my tools can do that."
 
-_STATEMENT_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "what how i is are do will any my the we current latest at who which there our does it"
-        " robot volume font shopping weather table alarm note new wifi wireless elevator"
-        " brightness",
-    )
-)
-"""First words of requests that take no "please" or "can you" before them."""
-
 STRANGE_NAME = 0.3
 """Share of everyday tools under a made-up name, so that names must be read and not remembered."""
-_PREFIXES = (
-    "please ",
-    "can you ",
-    "could you ",
-    "hey, ",
-    "would you ",
-    "I want you to ",
-    "please can you ",
-    "now ",
-)
-_MORE_PREFIXES = (
-    "hi, ",
-    "hello, ",
-    "okay, ",
-    "I would like you to ",
-    "will you ",
-    "I'd like to ",
-    "let us ",
-    "you should ",
-    "quick, ",
-    "and now ",
-    "then ",
-    "next, ",
-    "could you please ",
-    "it would be nice to ",
-    "help me to ",
-    "you can ",
-)
-"""Only in training; the evaluation draws from the first tuple and the next."""
-_HELD_PREFIXES = ("kindly ", "would you please ", "I need you to ")
-_SUFFIXES = (" please", " for me", " now", ", thanks", " right away")
 
 
 @dataclass
@@ -83,6 +43,7 @@ class Intent:
     key: str
     family: str
     novel: bool
+    extra: bool = False
     names: list[str] = field(default_factory=list)
     held_names: list[str] = field(default_factory=list)
     about: list[str] = field(default_factory=list)
@@ -102,6 +63,16 @@ class Drawn:
     family: str
     again: Callable[[], Drawn]
     """Another request for the same tool."""
+    verb: str = ""
+    noun: str = ""
+    """Of a composed tool; empty otherwise."""
+    intent: str = ""
+    """The key of the intent; empty for a composed tool."""
+
+    def says_verb(self) -> bool:
+        """Whether the request holds the verb or a synonym of it."""
+        said = self.request.lower()
+        return any(word in said for word in (self.verb, *synonyms().get(self.verb, ())))
 
 
 def _split(text: str, separator: str | None) -> tuple[list[str], list[str]]:
@@ -114,13 +85,13 @@ def _split(text: str, separator: str | None) -> tuple[list[str], list[str]]:
 
 @cache
 def intents() -> tuple[Intent, ...]:
-    """All intents of intents.txt; ``novel`` ones belong to the evaluation as a whole."""
+    """All intents: ``novel`` ones belong to the evaluation alone, ``extra`` to the training."""
     found: list[Intent] = []
     for line in (DATA / "intents.txt").read_text(encoding="utf-8").splitlines():
         word, _, rest = line.partition(" ")
-        if word in ("intent", "novel"):
+        if word in ("intent", "novel", "extra"):
             key, family = rest.split()
-            found.append(Intent(key, family, word == "novel"))
+            found.append(Intent(key, family, word == "novel", word == "extra"))
         elif word == "names":
             found[-1].names, found[-1].held_names = _split(rest, None)
         elif word == "about":
@@ -162,33 +133,6 @@ def _camel(name: str) -> str:
 
 def _choose(rng: random.Random, known: list[str], held: list[str], held_out: bool) -> str:
     return rng.choice(held if held_out and held else known)
-
-
-def dress(words: Words, template: str, request: str) -> str:
-    """Politeness, capital letter and final mark around a bare request."""
-    rng = words.rng
-    first = re.split(r"[ ,:]", template, maxsplit=1)[0].lower()
-    imperative = first not in _STATEMENT_WORDS and not template.startswith(("{", "["))
-    question = first in ("what", "how", "is", "are", "do", "will", "any", "which", "who", "does")
-    if (
-        imperative
-        and not request.lower().startswith(("please", "let", "could"))
-        and rng.random() < 0.45
-    ):
-        if words.held_out:
-            prefix = rng.choice(_HELD_PREFIXES if rng.random() < 0.5 else _PREFIXES)
-        else:
-            prefix = rng.choice(_PREFIXES + _MORE_PREFIXES)
-        request = prefix + request
-        question = prefix.startswith(("can", "could", "would", "will", "please can"))
-    elif imperative and rng.random() < 0.15:
-        request += rng.choice(_SUFFIXES)
-    if rng.random() < 0.65 and not template.startswith(("{", "[")):
-        request = request[0].upper() + request[1:]
-    ending = rng.random()
-    if question:
-        return request + ("?" if ending < 0.85 else "")
-    return request + ("." if ending < 0.5 else "!" if ending < 0.55 else "")
 
 
 def _redraw(words: Words, kind: str, old: Value) -> Value:
@@ -241,6 +185,8 @@ def _ask_intent(words: Words, intent: Intent, tool: dict[str, Any], slots: list[
     """A request for a tool with this schema, with new values."""
     rng = words.rng
     template = _choose(rng, intent.ask, intent.held_ask, words.held_out)
+    if not words.held_out and rng.random() < LOOSENED:
+        template = loosened(words, template)
     by_key: dict[str, tuple[Value, bool]] = {}
     for slot in slots:
         slot.value = _redraw(words, slot.param.kind, slot.value)
@@ -271,6 +217,7 @@ def _ask_intent(words: Words, intent: Intent, tool: dict[str, Any], slots: list[
         arguments,
         intent.family,
         lambda: _ask_intent(words, intent, tool, slots),
+        intent=intent.key,
     )
 
 
@@ -314,6 +261,12 @@ def _composed_params(words: Words) -> dict[str, tuple[str, Value]]:
     return params
 
 
+@cache
+def _everyday_names() -> frozenset[str]:
+    """Names of the intents' tools, which no composed tool of the training may bear."""
+    return frozenset(name for intent in intents() for name in intent.names + intent.held_names)
+
+
 def draw_composed(words: Words, verb: str | None = None, noun: str | None = None) -> Drawn:
     """A tool made of a verb and a noun (or of invented words) with random parameters."""
     rng = words.rng
@@ -321,7 +274,10 @@ def draw_composed(words: Words, verb: str | None = None, noun: str | None = None
     while True:
         chosen_verb = verb or (words.invented() if invented else rng.choice(pools()["toolverb"]))
         chosen_noun = noun or (words.invented() if invented else rng.choice(pools()["toolnoun"]))
-        if (verb and noun) or is_held_out(f"{chosen_verb} {chosen_noun}") == words.held_out:
+        clear = words.held_out or f"{chosen_verb}_{chosen_noun}" not in _everyday_names()
+        if (verb and noun) or (
+            clear and is_held_out(f"{chosen_verb} {chosen_noun}") == words.held_out
+        ):
             break
     name = f"{chosen_verb}_{chosen_noun}"
     loose = not words.held_out and rng.random() < LOOSE
@@ -383,6 +339,8 @@ def _ask_composed(
         arguments,
         name,
         lambda: _ask_composed(words, tool, verb, noun, params, loose),
+        verb,
+        noun,
     )
 
 

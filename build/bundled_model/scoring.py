@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from .batches import IGNORED, collate
+from .batches import CALL, IGNORED, REFUSAL, collate
 from .chat_format import encode_chat
 from .corpus import make
 from .model import has_fast_bf16
@@ -41,11 +41,16 @@ def held_out_chats(tokenizer: Tokenizer, amount: int) -> list[Row]:
 
 @torch.no_grad()
 def score(model: Any, rows: list[Row], device: torch.device) -> dict[str, dict[str, float]]:
-    """By kind: loss per learned token, and the share of exact answers."""
+    """By kind: loss per learned token, share of exact answers, and ``fits`` where there are tools.
+
+    ``fits`` is the area under the curve of telling requests that a tool fits from others by the
+    first token's scores: 0.5 is chance.
+    """
     fast = has_fast_bf16(device.type)
     order = sorted(rows, key=lambda row: len(row[1]))
     losses: defaultdict[str, list[float]] = defaultdict(list)
     exact: defaultdict[str, list[bool]] = defaultdict(list)
+    sure: defaultdict[str, dict[int, list[float]]] = defaultdict(lambda: {CALL: [], REFUSAL: []})
     for first in range(0, len(order), 24):
         group = order[first : first + 24]
         inputs, targets = collate([(ids, learn) for _, ids, learn in group])
@@ -61,13 +66,24 @@ def score(model: Any, rows: list[Row], device: torch.device) -> dict[str, dict[s
             losses[kind] += loss[index][wanted].tolist()
             for begin, end in _answers(wanted.tolist()):
                 exact[kind].append(bool(right[index, begin:end].all()))
+                first = int(targets[index, begin])
+                if first in sure[kind]:
+                    between = logits[index, begin, CALL] - logits[index, begin, REFUSAL]
+                    sure[kind][first].append(float(between))
     return {
         kind: {
             "loss": round(sum(losses[kind]) / len(losses[kind]), 4),
             "exact": round(sum(exact[kind]) / len(exact[kind]), 4),
         }
+        | ({"fits": area(sure[kind][CALL], sure[kind][REFUSAL])} if sure[kind][REFUSAL] else {})
         for kind in sorted(losses)
     }
+
+
+def area(higher: list[float], lower: list[float]) -> float:
+    """The area under the curve: how often one of ``higher`` is above one of ``lower``."""
+    above = sum((a > b) + 0.5 * (a == b) for a in higher for b in lower)
+    return round(above / max(1, len(higher) * len(lower)), 4)
 
 
 def _answers(wanted: list[bool]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .requests import NO_TOOL, Drawn, draw_composed, draw_intent, intents
 from .talk import small_talk
-from .words import Words, pools
+from .words import Words, pools, synonyms
 
 Message = dict[str, Any]
 
@@ -23,6 +23,10 @@ SYSTEM_PROMPTS = (
 
 MISFITS = 0.25
 """Share of requests that no tool fits, where the caller does not say."""
+SIZES = (1, 2, 3, 3, 4, 4)
+"""Numbers of tools in a box, drawn evenly."""
+NEAR, NEAR_IN_TRAINING = 0.4, 0.3
+"""Share of the misfits that have a verb or a noun with one of the tools in common."""
 COMPOSED = 0.45
 COMPOSED_IN_TRAINING = 0.3
 """Share of composed tools.  They are learned sooner than the everyday ones."""
@@ -33,7 +37,8 @@ def _fresh(words: Words, novel: bool = False) -> Drawn:
     share = COMPOSED if words.held_out else COMPOSED_IN_TRAINING
     if words.rng.random() < share and not novel:
         return draw_composed(words)
-    return draw_intent(words, words.rng.choice([i for i in intents() if i.novel == novel]))
+    chosen = [i for i in intents() if i.novel == novel and not (i.extra and words.held_out)]
+    return draw_intent(words, words.rng.choice(chosen))
 
 
 def _near_miss(words: Words, drawn: Drawn) -> Drawn | None:
@@ -61,7 +66,8 @@ def toolbox(words: Words, size: int, novel: bool = False) -> list[Drawn]:
         if box and words.rng.random() < 0.3:
             drawn = _near_miss(words, words.rng.choice(box)) or drawn
         taken = {_name(other) for other in box} | {other.family for other in box}
-        if _name(drawn) not in taken and drawn.family not in taken:
+        alike = not words.held_out and any(_alike(drawn, other) for other in box)
+        if not alike and _name(drawn) not in taken and drawn.family not in taken:
             box.append(drawn)
     return box
 
@@ -97,15 +103,81 @@ def _result(words: Words) -> tuple[str, str]:
     return json.dumps(pairs), said[0].upper() + said[1:] + "."
 
 
+ALIKE = tuple(
+    frozenset(group.split())
+    for group in (
+        "shopping cart order_food price budget recipe remove_item",
+        "open_page open_app open_file search print",
+        "fill_field filter_table press_button setting login",
+        "player device_power stopwatch timer",
+        "translate define rhyme language",
+        "note todo reminder send_message say comment",
+        "calendar doctor restaurant agenda days invite",
+        "search news fact define",
+        "volume screen light_level zoom blinds font_size",
+        "play_song play_genre movie",
+        "robot_move scroll drone",
+        "call block voicemail add_contact",
+        "train_ticket bus taxi flight route",
+        "robot_grab gripper draw",
+        "thermostat seat weather",
+        "score game workout quiz",
+        "set_color light_color set_theme",
+        "convert_unit convert_money calculate",
+        "send_message email share_file invite",
+        "delete_file remove_item hide_column go_back",
+        "coupon define delivery",
+        "done_task note",
+    )
+)
+"""Intents that people ask for in like words, though their families differ."""
+
+
+def _alike(one: Drawn, other: Drawn) -> bool:
+    """Whether a request for one everyday tool may well mean the other."""
+    return any(one.intent in group and other.intent in group for group in ALIKE)
+
+
+def _ambiguous(drawn: Drawn, box: list[Drawn]) -> bool:
+    """Whether a composed tool's request could as well mean another tool of the box.
+
+    So it is where the noun is the same and the request does not say the verb, or says one that
+    means the same.
+    """
+    if not drawn.noun:
+        return False
+    for other in box:
+        if other is drawn or other.noun != drawn.noun or other.family == drawn.family:
+            continue
+        meant = {other.verb, *synonyms().get(other.verb, ())}
+        if not drawn.says_verb() or meant & {drawn.verb, *synonyms().get(drawn.verb, ())}:
+            return True
+    return False
+
+
+def clear_request(words: Words, drawn: Drawn, box: list[Drawn]) -> Drawn:
+    """Another request for ``drawn``; in training one that means no other tool of the box."""
+    asked = drawn.again()
+    for _ in range(0 if words.held_out else 20):
+        if not _ambiguous(asked, box):
+            break
+        asked = drawn.again()
+    return asked
+
+
 def tool_chat(
-    words: Words, novel: bool = False, turns: int | None = None, misfits: float = MISFITS
+    words: Words,
+    novel: bool = False,
+    turns: int | None = None,
+    misfits: float = MISFITS,
+    sizes: tuple[int, ...] = SIZES,
 ) -> tuple[list[Message], list[dict[str, Any]]]:
     """One conversation over a toolbox of one to four tools.
 
     Returns (messages, tools).  A share of ``misfits`` of the requests fits no tool.
     """
     rng = words.rng
-    size = rng.choice((1, 2, 3, 3, 4, 4))
+    size = rng.choice(sizes)
     box = toolbox(words, size, novel)
     tools = [drawn.tool for drawn in box]
     order = list(range(size))
@@ -116,9 +188,9 @@ def tool_chat(
     if system:
         messages.append({"role": "system", "content": system})
     for _ in range(turns or rng.choice((2, 3, 4, 5))):
-        drawn = (box[0] if novel else rng.choice(box)).again()
+        drawn = clear_request(words, box[0] if novel else rng.choice(box), box)
         if not novel and rng.random() < misfits:
-            messages += _misfit(words, box)
+            messages += misfit(words, box)
             continue
         messages += [{"role": "user", "content": drawn.request}, call_message(drawn)]
         if rng.random() < 0.15 and turns is None:
@@ -130,15 +202,19 @@ def tool_chat(
     return messages, tools
 
 
-def _misfit(words: Words, box: list[Drawn]) -> list[Message]:
+def misfit(words: Words, box: list[Drawn]) -> list[Message]:
     """A request that none of these tools fits, or a little talk among the calls."""
     if words.rng.random() < 0.2:
         question, answer = small_talk(words)
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     families = {drawn.family for drawn in box} | {_name(drawn) for drawn in box}
     while True:
-        other = _near_miss(words, words.rng.choice(box)) if words.rng.random() < 0.4 else None
+        near = words.rng.random() < (NEAR if words.held_out else NEAR_IN_TRAINING)
+        other = _near_miss(words, words.rng.choice(box)) if near else None
         other = other or _fresh(words)
+        unclear = _ambiguous(other, box) or any(_alike(other, drawn) for drawn in box)
+        if unclear and not words.held_out:
+            continue
         if other.family not in families and _name(other) not in families:
             return [
                 {"role": "user", "content": other.request},

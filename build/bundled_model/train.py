@@ -11,6 +11,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from torch.nn import functional
 
 from . import checkpoint
-from .batches import IGNORED, batches
+from .batches import CALL, IGNORED, POOL, Pools
 from .config import Config
 from .model import Model, has_fast_bf16
 from .optimizer import Optimizer
@@ -27,14 +28,14 @@ from .scoring import held_out_chats, score
 from .tokenizer import Tokenizer
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-WARM_UP_STEPS = 60
-PEAK = 1.1
+WARM_UP_STEPS = 20
+PEAK = 0.8
 DECAY_SHARE = 1.0
 FLOOR = 0.02
-DECISION, NAME = 1.0, 3.0
+DECISION, NAME = 6.0, 3.0
 """Weights of an answer's first token and of the first token of a function's name."""
-CALL, CALL_HEAD = 2048 - 2, 6
-"""The id of <tool_call>, and the tokens from it to the name."""
+CALL_HEAD = 6
+"""The tokens from <tool_call> to the name."""
 SAVE_SECONDS = 120.0
 SCORE_SECONDS = 600.0
 
@@ -46,11 +47,27 @@ def rate(step: int, progress: float) -> float:
     return PEAK * warm * decay
 
 
-def device_and_batch() -> tuple[torch.device, int, int]:
-    """(device, tokens per micro-batch, micro-batches per step)."""
+@dataclass(frozen=True)
+class Machine:
+    """What a device takes at a time."""
+
+    device: torch.device
+    tokens: int
+    """Of a micro-batch."""
+    accumulate: int
+    """Micro-batches of a step."""
+    makers: int = 0
+    """Processes that make the corpus beforehand."""
+    pool: int = POOL
+    """Conversations among which those of like length are put together."""
+
+
+def this_machine() -> Machine:
+    """A GPU with all cores making its corpus, or the cores."""
     if torch.cuda.is_available():
-        return torch.device("cuda"), 32768, 1
-    return torch.device("cpu"), 1024, 5
+        makers = max(1, len(os.sched_getaffinity(0)) - 1)
+        return Machine(torch.device("cuda"), 32768, 1, makers, 4 * POOL)
+    return Machine(torch.device("cpu"), 1024, 5)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -75,15 +92,17 @@ def compact(folder: Path, path: Path, tokenizer: Tokenizer) -> None:
 
 
 def train(
-    folder: Path, tokenizer: Tokenizer, minutes: float, seed: int = 1, start: Path | None = None
+    folder: Path, vocabulary: Path, minutes: float, seed: int = 1, start: Path | None = None
 ) -> None:
     """Train until ``minutes`` of training time are spent; earlier runs' time counts.
 
     ``folder/last.pt`` is continued where it exists; otherwise weights come from ``start`` (a
-    compact checkpoint) or from chance.
+    compact checkpoint) or from chance.  ``vocabulary`` is the tokenizer's file.
     """
     torch.manual_seed(seed)
-    device, tokens, accumulate = device_and_batch()
+    machine = this_machine()
+    device, tokenizer = machine.device, Tokenizer.load(vocabulary)
+    pools = Pools(vocabulary, machine.tokens, machine.makers, machine.pool)
     workers = None
     if device.type == "cpu":
         cores = len(os.sched_getaffinity(0))
@@ -115,9 +134,9 @@ def train(
         if state["seconds"] >= budget:
             break
         pending: list[Pair] = []
-        for pair in batches(tokenizer, state["pool"], min(1.0, state["seconds"] / budget), tokens):
+        for pair in pools.take(state["pool"], min(1.0, state["seconds"] / budget)):
             pending.append(pair)
-            if len(pending) < accumulate:
+            if len(pending) < machine.accumulate:
                 continue
             progress = state["seconds"] / budget
             losses.append(
@@ -187,6 +206,7 @@ def train(
         + "\n"
     )
     log.close()
+    pools.close()
 
 
 def emphasis(targets: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
-from bundled_model import chat_format, corpus, requests, stories, tool_chats
+from bundled_model import chat_format, corpus, requests, stories, tool_chats, wording
 from bundled_model.tokenizer import SPACE, SPECIALS, Tokenizer, train
 from bundled_model.words import Words, held_out_words, is_held_out, pools
 from jinja2 import StrictUndefined
@@ -75,7 +75,7 @@ def test_training_never_uses_held_out_values_or_phrasings() -> None:
         assert not set(intent.ask) & set(intent.held_ask)
         assert not set(intent.names) & set(intent.held_names)
         assert intent.novel or (intent.ask and intent.names and intent.about)
-        assert intent.held_ask
+        assert bool(intent.held_ask) != intent.extra
 
 
 def test_novel_intents_never_reach_training() -> None:
@@ -83,6 +83,51 @@ def test_novel_intents_never_reach_training() -> None:
     for kind, (_, tools) in islice(corpus.stream(8), 400):
         assert kind
         assert not novel & {t["function"]["name"] for t in tools}
+
+
+def test_extra_intents_never_reach_the_evaluation() -> None:
+    extra = {intent.key for intent in requests.intents() if intent.extra}
+    assert len(extra) > 30
+    for held_out in (False, True):
+        words = Words(random.Random(12), held_out)
+        drawn = {d.intent for _ in range(150) for d in tool_chats.toolbox(words, 3)}
+        assert bool(drawn & extra) != held_out
+
+
+def test_no_request_of_the_training_means_two_tools_of_a_box() -> None:
+    """So which call is right, and whether one is, can be told from the text."""
+    words = Words(random.Random(14))
+    refused = called = 0
+    for _ in range(400):
+        box = tool_chats.toolbox(words, 3)
+        groups = [group for group in tool_chats.ALIKE for d in box if d.intent in group]
+        assert len(groups) == len(set(groups))
+        drawn = tool_chats.clear_request(words, box[0], box)
+        nouns = [other.noun for other in box[1:] if drawn.noun]
+        if drawn.noun in nouns:
+            assert drawn.says_verb()
+            called += 1
+        asked, answer = tool_chats.misfit(words, box)
+        if answer["content"] == requests.NO_TOOL:
+            refused += 1
+            for known in box:
+                hidden = re.search(rf"\b{known.noun}\b", asked["content"]) if known.noun else None
+                assert not hidden or known.family not in asked["content"]
+    assert refused > 200
+    assert called > 5
+
+
+def test_a_loosened_phrasing_keeps_its_slots_and_telling_words() -> None:
+    words = Words(random.Random(15))
+    changed = 0
+    for intent in requests.intents():
+        for ask in intent.ask:
+            other = wording.loosened(words, ask)
+            changed += other != ask
+            assert re.findall(r"[\[{].*?[\]}]", other) == re.findall(r"[\[{].*?[\]}]", ask)
+            lost = set(re.findall(r"\w+", ask.lower())) - set(re.findall(r"\w+", other.lower()))
+            assert len(lost) <= 1
+    assert changed > 1000
 
 
 def test_stories_name_their_characters_and_end() -> None:
