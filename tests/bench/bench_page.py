@@ -1,15 +1,17 @@
-"""Measures the page's runtime in Chromium: start, bridge, streaming, host time. JSON lines.
+"""Measures the page's runtime in Chromium: start, bridge, streaming, host time, main thread.
 
 Start is navigation to the engine imported in Python; cold means an empty profile, snapshot a visit
 that finds the memory snapshot in its cache. Host time is a token's time in the worker when the
-GPU's answers come at once: scheduling, replay, text, messages. Times are the least of several
-runs, because this is usually a busy machine.
+GPU's answers come at once: scheduling, replay, text, messages. Main thread is the processor time
+of its longest tasks from the navigation to the end of an answer, in a first and a second visit.
+Times are the least of several runs, because this is usually a busy machine. JSON lines.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -161,7 +163,8 @@ async def ask(**message):
     assert told[-1]["type"] != "error", told[-1]
 
 sampling = {"temperature": 0, "ignore_eos": True}
-await ask(type="load", id=1, url="-", options={"context_length": 256, "max_sequences": 1})
+await ask(type="load", id=1, url="-", options={
+    "context_length": 256, "max_sequences": 1, "backend": "webgpu"})
 await ask(type="generate", id=2, ids=[3, 4], sampling={**sampling, "max_tokens": 16})
 submit, fetch, kept, times = BrowserReplayer.submit, BrowserReplayer.fetch, [], []
 
@@ -215,12 +218,45 @@ async def run_python(page: Page, code: str, data: object = None) -> Any:
     return await page.evaluate("([code, data]) => worker.run(code, data)", [code, data])
 
 
+TRACED = ["toplevel", "devtools.timeline"]
+FRAME_MS = 16
+
+
+async def main_thread(browser: Browser, address: str) -> None:
+    """Tell how long the chat page's main thread computes in one go, over a whole visit."""
+    page = await (await browser.new_context()).new_page()
+    for visit in ("first", "second"):
+        await browser.start_tracing(page=page, categories=TRACED)
+        await page.goto(f"{address}/index.html")
+        await page.get_by_role("textbox").first.fill("Tell me a story about a fox.")
+        await page.keyboard.press("Enter")
+        await page.get_by_text("tokens/s").first.wait_for(timeout=150_000)
+        events = json.loads(await browser.stop_tracing())["traceEvents"]
+        # Of several processes' main threads, that of the process that committed our page.
+        ours = {e["pid"] for e in events if f"{address}/index" in json.dumps(e.get("args", {}))}
+        main = {
+            (e["pid"], e["tid"])
+            for e in events
+            if e.get("name") == "thread_name" and e["args"]["name"] == "CrRendererMain"
+        }
+        tasks = [
+            e.get("tdur", 0) / 1000
+            for e in events
+            if e.get("name") == "ThreadControllerImpl::RunTask"
+            and e["pid"] in ours
+            and (e["pid"], e["tid"]) in main
+        ]
+        slow = sum(ms > FRAME_MS for ms in tasks)
+        numbers = {"tasks": len(tasks), "over_16_ms": slow, "longest_ms": round(max(tasks), 1)}
+        tell("main thread, processor time", visit=visit, **numbers)
+
+
 async def main() -> None:
     """Run everything."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "bytes.gguf").write_bytes(bytes(STREAMED))
         if TINY.is_file():
-            (Path(folder) / TINY.name).symlink_to(TINY)
+            shutil.copy(TINY, folder)
         app = create_app(ROOT / "dist", Path(folder))
         config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
         server = uvicorn.Server(config)
@@ -244,6 +280,7 @@ async def main() -> None:
                 await page.evaluate(PYTHON_READY)
                 tiny = {"url": f"{address}/models/{TINY.name}"}
                 tell("host time per token", **await run_python(page, HOST, tiny), model=TINY.name)
+            await main_thread(browser, address)
             await browser.close()
         server.should_exit = True
         await serving
