@@ -123,7 +123,8 @@ def bench(arguments: list[str]) -> int:
     ``--tuning``: that of the tuner alone, with its options. ``--backend wasm --against wllama``
     compares the CPU path with wllama, model by model.
     """
-    site([])
+    if "--help" not in arguments:
+        site([])
     if "--tuning" in arguments:
         rest = [word for word in arguments if word != "--tuning"]
         return call([PYTHON, "tests/bench/bench_tuning.py", *rest])
@@ -131,9 +132,11 @@ def bench(arguments: list[str]) -> int:
         folder = ROOT / "tests" / "bench"
         made = call([PYTHON, folder / "random_models.py", ROOT / ".build" / "bench"])
         return made or call([PYTHON, folder / "bench_wasm_rivals.py", *arguments[2:]])
-    scripts = sorted((ROOT / "tests" / "bench").glob("bench_*.py"))
-    chosen = [path for path in scripts if not arguments or path.stem in arguments]
-    return max((call([PYTHON, path]) for path in chosen), default=0)
+    scripts = {path.stem: path for path in sorted((ROOT / "tests" / "bench").glob("bench_*.py"))}
+    if not set(arguments) <= set(scripts):
+        print(f"{bench.__doc__}\n    Benchmarks: {', '.join(scripts)}.")
+        return 0 if "--help" in arguments else 2
+    return max(call([PYTHON, scripts[name]]) for name in arguments or scripts)
 
 
 def tilewright(arguments: list[str]) -> int:
