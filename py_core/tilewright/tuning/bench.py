@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CancelledError
 from ..webgpu.device import Device
+from ..webgpu.kernels.kernel import Capabilities
 from ..webgpu.plan import Call, Dispatch, record
 from .stopwatch import Stopwatch, stopwatch
 from .verify import EXACT, Results, Verdict, Verifier
@@ -30,29 +32,28 @@ class Candidate:
     """One way to run a kernel, compiled and bound to the weights of several layers."""
 
     tuning: Any
-    dispatches: tuple[Dispatch, ...]
-    """Instance after instance."""
+    dispatches: tuple[Any, ...]
+    """Instance after instance: the GPU's dispatches, or calls of a CPU's kernel."""
     instances: int
     seconds: float = float("inf")
     """Of one instance, at best."""
 
-    def burst(self, first: int, count: int) -> list[Dispatch]:
+    def burst(self, first: int, count: int) -> list[Any]:
         """Return the dispatches of ``count`` instances from ``first`` on, around and around."""
         each = len(self.dispatches) // self.instances
-        found: list[Dispatch] = []
+        found: list[Any] = []
         for number in range(first, first + count):
             at = number % self.instances * each
             found += self.dispatches[at : at + each]
         return found
 
 
-class Bench:
-    """Measures on one device within a budget of seconds."""
+class Measuring(ABC):
+    """What the search asks of a bench, and the budget of seconds; knows no device."""
 
     def __init__(
         self,
-        device: Device,
-        watch: Stopwatch,
+        capabilities: Capabilities,
         *,
         budget: float,
         share: float = 1.0,
@@ -60,22 +61,15 @@ class Bench:
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         """``share``: of the time that may be used while ``idle()``; waiting costs no budget."""
-        self.device = device
+        self.capabilities = capabilities
         self.bursts = 0
         """Bursts that were timed."""
-        self._watch = watch
-        self._verifier = Verifier(device)
         self._budget = budget
         self._share = min(max(share, 0.01), 1.0)
         self._idle = idle
         self._cancelled = cancelled
         self._turn = 0
         self._since = time.perf_counter()
-
-    @classmethod
-    async def open(cls, device: Device, **options: Any) -> Bench:
-        """Make a bench with the best stopwatch of the device."""
-        return cls(device, await stopwatch(device), **options)
 
     @property
     def left(self) -> float:
@@ -97,6 +91,52 @@ class Bench:
             await asyncio.sleep(_PAUSE)
         self._since = time.perf_counter()
 
+    async def measure(self, candidate: Candidate, count: int) -> float:
+        """Time ``count`` instances, other layers each time; return the seconds of one."""
+        self._turn += count
+        seconds = await self.time(candidate.burst(self._turn, count)) / count
+        candidate.seconds = min(candidate.seconds, seconds)
+        return seconds
+
+    @abstractmethod
+    async def record(self, label: str, calls: Sequence[Any]) -> tuple[Any, ...]:
+        """Make what ``time`` takes; KernelError where that fails."""
+
+    @abstractmethod
+    async def candidate(self, subject: Subject, tuning: Any) -> Candidate:
+        """Return a Tuning ready to be timed; KernelError where it does not compile."""
+
+    @abstractmethod
+    async def time(self, dispatches: Sequence[Any]) -> float:
+        """Return the seconds of one burst."""
+
+    @abstractmethod
+    async def expected(self, subject: Subject, naive: Any) -> Any:
+        """Run the naive kernel on the inputs that the step before it leaves."""
+
+    @abstractmethod
+    async def verdict(self, subject: Subject, expected: Any, tuning: Any) -> Verdict:
+        """Hold a Tuning's results against the naive kernel's."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Free what it holds."""
+
+
+class Bench(Measuring):
+    """Measures on one GPU within a budget of seconds."""
+
+    def __init__(self, device: Device, watch: Stopwatch, **options: Any) -> None:
+        super().__init__(device.capabilities, **options)
+        self.device = device
+        self._watch = watch
+        self._verifier = Verifier(device)
+
+    @classmethod
+    async def open(cls, device: Device, **options: Any) -> Bench:
+        """Make a bench with the best stopwatch of the device."""
+        return cls(device, await stopwatch(device), **options)
+
     async def record(self, label: str, calls: Sequence[Call]) -> tuple[Dispatch, ...]:
         """Compile and bind; KernelError where that fails."""
         plan = await record(self.device, label, calls)
@@ -116,13 +156,6 @@ class Bench:
         self.bursts += 1
         seconds = await self._watch.time(dispatches)
         await self.breathe()
-        return seconds
-
-    async def measure(self, candidate: Candidate, count: int) -> float:
-        """Time ``count`` instances, other layers each time; return the seconds of one."""
-        self._turn += count
-        seconds = await self.time(candidate.burst(self._turn, count)) / count
-        candidate.seconds = min(candidate.seconds, seconds)
         return seconds
 
     async def expected(self, subject: Subject, naive: Any) -> Results:

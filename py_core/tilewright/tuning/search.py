@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import KernelError
 from . import space
-from .bench import Bench, Candidate
+from .bench import Candidate, Measuring
 from .workload import Subject
 
 ABORT = 2.0
@@ -56,7 +56,7 @@ class Outcome:
 
 
 async def search(
-    bench: Bench,
+    bench: Measuring,
     subject: Subject,
     default_seconds: float,
     until: float,
@@ -68,7 +68,7 @@ async def search(
     ``default_seconds``: of one instance, as a first guess; ``liked``: Tunings to try early. Naive
     and default are always timed.
     """
-    module, structure, capabilities = subject.module, subject.structure, bench.device.capabilities
+    module, structure, capabilities = subject.module, subject.structure, bench.capabilities
     naive = module.naive(structure)
     default = module.default(structure, capabilities)
     tunings = space.candidates(module, structure, capabilities)
@@ -111,7 +111,7 @@ async def search(
     return outcome
 
 
-async def _halve(bench: Bench, outcome: Outcome, count: int, until: float) -> None:
+async def _halve(bench: Measuring, outcome: Outcome, count: int, until: float) -> None:
     """Time the survivors again in longer bursts, keeping the better half each round."""
     while len(outcome.finalists) > 1 and bench.left > until:
         last = len(outcome.finalists) <= FINALISTS

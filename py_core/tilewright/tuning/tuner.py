@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from .. import settings
 from ..webgpu.kernels.kernel import Cost
-from ..webgpu.plan import Dispatch
 from . import space
-from .bench import Bench, Candidate
+from .bench import Candidate, Measuring
 from .search import GAIN, Outcome, search
 from .store import Record, Records
-from .workload import Subject, Workload
+from .workload import Subject
 
 FEW_TOKENS = 32
 """Tokens of the steps that are timed where a chunk of the full capacity is slow."""
@@ -58,12 +57,42 @@ class Event:
     """The record was there already: nothing was measured."""
 
 
+class Step(Protocol):
+    """A family of a model's steps on some device, as material for tuning."""
+
+    name: str
+    capacity: int
+    """Most tokens of a step."""
+    used: int
+    """Tokens of the steps that are timed."""
+
+    def subjects(self) -> list[Subject]:
+        """Return the distinct kernels of the step."""
+        ...
+
+    def use(self, tokens: int) -> None:
+        """Let steps have ``tokens`` tokens."""
+        ...
+
+    async def fill(self) -> None:
+        """Fill the inputs with random numbers."""
+        ...
+
+    def calls(self, choose: Any) -> list[Any]:
+        """Return the calls of the whole step, with the Tunings of ``choose``."""
+        ...
+
+    def cost(self) -> Cost:
+        """Return what the whole step must move and compute."""
+        ...
+
+
 class Tuner:
     """Tunes the steps of one model on one device."""
 
     def __init__(
         self,
-        bench: Bench,
+        bench: Measuring,
         records: Records,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -73,16 +102,16 @@ class Tuner:
         self._liked: dict[Any, Sequence[Any]] = {}
         self._total = 0
 
-    def missing(self, workloads: Sequence[Workload]) -> int:
+    def missing(self, workloads: Sequence[Step]) -> int:
         """Return how many kernels have no record yet."""
-        capabilities = self._bench.device.capabilities
+        capabilities = self._bench.capabilities
         return sum(
             self._records.find(subject.module, subject.structure, capabilities) is None
             for workload in workloads
             for subject in workload.subjects()
         )
 
-    async def tune(self, workloads: Sequence[Workload]) -> None:
+    async def tune(self, workloads: Sequence[Step]) -> None:
         """Tune every step; ``records`` holds what was found, also when cancelled on the way.
 
         Raises CancelledError when the bench is stopped.
@@ -92,7 +121,7 @@ class Tuner:
             left = self._bench.left
             await self._workload(workload, left - left / (len(workloads) - number))
 
-    async def _workload(self, workload: Workload, floor: float) -> None:
+    async def _workload(self, workload: Step, floor: float) -> None:
         """Tune one step until ``bench.left`` falls to ``floor``."""
         missing = [subject for subject in workload.subjects() if not self._known(workload, subject)]
         if not missing or self._bench.left <= floor:
@@ -105,7 +134,7 @@ class Tuner:
         outcomes: dict[Subject, Outcome] = {}
         for number, subject in enumerate(missing):
             share = times[subject] / whole
-            if share < _SMALL or subject.choices(self._bench.device.capabilities) == 1:
+            if share < _SMALL or subject.choices(self._bench.capabilities) == 1:
                 self._keep_default(workload, subject, share, times[subject])
                 continue
             left = self._bench.left - end
@@ -119,7 +148,7 @@ class Tuner:
             )
         await self._whole_step(workload, outcomes, floor)
 
-    async def _default_times(self, workload: Workload) -> dict[Subject, float]:
+    async def _default_times(self, workload: Step) -> dict[Subject, float]:
         """Return the seconds of all instances of every kernel; shorten steps that are slow."""
         workload.use(FEW_TOKENS)
         found: dict[Subject, float] = {}
@@ -135,13 +164,13 @@ class Tuner:
         return found
 
     def _default(self, subject: Subject) -> Any:
-        return subject.module.default(subject.structure, self._bench.device.capabilities)
+        return subject.module.default(subject.structure, self._bench.capabilities)
 
     # -- one kernel ------------------------------------------------------------------------------
 
-    def _known(self, workload: Workload, subject: Subject) -> bool:
+    def _known(self, workload: Step, subject: Subject) -> bool:
         """Report a kernel whose record is there."""
-        capabilities = self._bench.device.capabilities
+        capabilities = self._bench.capabilities
         record = self._records.find(subject.module, subject.structure, capabilities)
         if record is None:
             return False
@@ -149,7 +178,7 @@ class Tuner:
         return True
 
     async def _subject(
-        self, workload: Workload, subject: Subject, share: float, seconds: float, until: float
+        self, workload: Step, subject: Subject, share: float, seconds: float, until: float
     ) -> Outcome:
         def report(outcome: Outcome) -> None:
             record = self._record(subject, outcome)
@@ -166,7 +195,7 @@ class Tuner:
         return outcome
 
     def _record(self, subject: Subject, outcome: Outcome) -> Record:
-        capabilities = self._bench.device.capabilities
+        capabilities = self._bench.capabilities
         default = outcome.default
         return Record(
             key=self._records.key(subject.module, subject.structure, capabilities),
@@ -181,15 +210,13 @@ class Tuner:
             adapter=capabilities.key,
         )
 
-    def _keep_default(
-        self, workload: Workload, subject: Subject, share: float, seconds: float
-    ) -> None:
+    def _keep_default(self, workload: Step, subject: Subject, share: float, seconds: float) -> None:
         """Record the default of a kernel that is not worth a search."""
         default = self._default(subject)
-        kernel = subject.module.kernel(subject.structure, default, self._bench.device.capabilities)
+        kernel = subject.module.kernel(subject.structure, default, self._bench.capabilities)
         each = seconds / subject.instances
         candidate = Candidate(default, (), 1, each)
-        outcome = Outcome(kernel.label, subject.choices(self._bench.device.capabilities))
+        outcome = Outcome(kernel.label, subject.choices(self._bench.capabilities))
         outcome.finalists, outcome.default = [candidate], candidate
         record = self._record(subject, outcome)
         self._records.put(record)
@@ -198,7 +225,7 @@ class Tuner:
     # -- whole steps -----------------------------------------------------------------------------
 
     async def _whole_step(
-        self, workload: Workload, outcomes: dict[Subject, Outcome], floor: float
+        self, workload: Step, outcomes: dict[Subject, Outcome], floor: float
     ) -> None:
         """Time whole steps with the winners, then with each close runner-up in its place."""
         bench = self._bench
@@ -249,7 +276,7 @@ class Tuner:
             )
         )
 
-    async def _step(self, workload: Workload, tunings: dict[Subject, Any]) -> tuple[Dispatch, ...]:
+    async def _step(self, workload: Step, tunings: dict[Subject, Any]) -> tuple[Any, ...]:
         """Record a whole step with these Tunings and those in the records."""
         chosen = {(s.module, s.structure): tuning for s, tuning in tunings.items()}
 
@@ -265,7 +292,7 @@ class Tuner:
 
     def _tell_record(
         self,
-        workload: Workload,
+        workload: Step,
         subject: Subject,
         record: Record,
         share: float,
@@ -304,7 +331,7 @@ class Tuner:
             self._on_event(replace(event, total=self._total))
 
 
-def _rates(cost: Cost, seconds: float, workload: Workload) -> tuple[float, float]:
+def _rates(cost: Cost, seconds: float, workload: Step) -> tuple[float, float]:
     """Return bytes and FLOPs per second; products are in proportion to the tokens in use."""
     if seconds <= 0:
         return 0.0, 0.0

@@ -47,14 +47,14 @@ class Subject:
     structure: Any
     instances: int
     """Places of the step that run it."""
-    build: Callable[[int, Any], list[Call]]
-    """(instance, Tuning) -> its dispatches."""
+    build: Callable[[int, Any], list[Any]]
+    """(instance, Tuning) -> its calls: each has a ``kernel`` that knows its cost."""
     prepare: Callable[[], Awaitable[None]]
     """Puts inputs into place as the step before it leaves them."""
 
     def cost(self, tuning: Any) -> Cost:
         """Return what one instance must move and compute."""
-        return _cost(self.build(0, tuning))
+        return total_cost(self.build(0, tuning))
 
     def choices(self, capabilities: Capabilities) -> int:
         """Return the size of its search space."""
@@ -239,7 +239,7 @@ class Workload:
 
     def cost(self) -> Cost:
         """Return what the whole step must move and compute."""
-        return _cost(self.calls(default_choice))
+        return total_cost(self.calls(default_choice))
 
     def release(self) -> None:
         """Free everything."""
@@ -250,6 +250,7 @@ class Workload:
         self._own.clear()
 
 
-def _cost(calls: Sequence[Call]) -> Cost:
+def total_cost(calls: Sequence[Any]) -> Cost:
+    """Return what calls must move and compute together."""
     kernels = [call.kernel for call in calls]
     return Cost(sum(k.cost.nbytes for k in kernels), sum(k.cost.flops for k in kernels))
