@@ -62,6 +62,13 @@ export class LinearMemory {
     }
   }
 
+  /** Ask for a range at once, so that it is read while this thread computes; then put it there. */
+  fetch(at: number, source: ByteSource, offset: number, length: number, signal?: AbortSignal): Promise<void> {
+    const done = source.read(offset, length, signal).then((bytes) => this.#view.set(bytes, at));
+    done.catch(() => undefined); // told to whoever awaits it
+    return done;
+  }
+
   /** Compile a module and return its functions. */
   instantiate(owner: PyBufferOwner): WebAssembly.Exports {
     const module = withBytes(owner, (bytes) => new WebAssembly.Module(bytes));

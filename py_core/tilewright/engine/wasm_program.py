@@ -13,6 +13,7 @@ from typing import Literal
 
 from ..errors import InvalidRequestError
 from ..formats.model_file import ModelFile
+from ..graph.layers import parts, spread
 from ..graph.ops import Graph, KvWrite, Rows
 from ..models.registry import build_graph, original_context, read_constants
 from ..wasm import host, kernel_set, lower, pool, state, steps, weights
@@ -71,6 +72,8 @@ class Program:
     module: bytes
     calls: Mapping[Family, int]
     """Kernels that a step calls."""
+    functions: Mapping[Family, tuple[tuple[int | None, str], ...]]
+    """A step's functions in order, with the streamed layer that each needs."""
 
 
 async def plan_load(
@@ -80,18 +83,49 @@ async def plan_load(
     max_sequences: int = 4,
     cache_tokens: int | None = None,
     threads: int = 1,
+    budget: int | None = None,
 ) -> Plan:
     """Read the header and decide where everything lies.
 
-    The cache holds two full contexts (with several sequences) where that fits, else one. Raises
-    UnsupportedModelError, InvalidRequestError.
+    The cache holds two full contexts (with several sequences) where that fits, else one. Layers
+    beyond ``budget`` bytes are streamed. Raises UnsupportedModelError, InvalidRequestError;
+    OutOfMemoryError where not even that makes it fit.
     """
     context = context_length or min(original_context(file), DEFAULT_CONTEXT)
     if context < 1 or max_sequences < 1:
         raise InvalidRequestError("The context and the number of sequences must be positive.")
     plain = build_graph(file, context_length=context, constants=await read_constants(file))
     graphs = fused_families(plain)
-    return _widest(file, graphs, context, max_sequences, cache_tokens, threads, _MOST)
+    most = min(budget or _MOST, _MOST)
+    plan = _widest(file, graphs, context, max_sequences, cache_tokens, threads, most)
+    if budget is None or plan.nbytes <= most:
+        return plan
+    layers = _streamed(file, plan, most)
+    if not layers:
+        fit, _ = await plan_fit(
+            file, context_length=context, max_sequences=max_sequences, budget=budget
+        )
+        fit.require()
+    tokens = plan.cache_tokens
+    return plan_memory(file, graphs, context, tokens, max_sequences, threads, layers)
+
+
+def _streamed(file: ModelFile, plan: Plan, most: int) -> tuple[int, ...]:
+    """Return the fewest layers to stream so that the rest fits ``most`` bytes; () for none."""
+    layers = next(iter(plan.graphs.values())).layers
+    for count in range(2, layers + 1):
+        chosen = spread(count, layers)
+        layout = weights.Layout()
+        weights.plan_weights(layout, plan.graphs.values(), file, chosen)
+        # What is on its way is held twice for a moment.
+        coming = max(_layer_bytes(file, plan, layer) for layer in chosen)
+        if plan.nbytes - plan.weights_bytes + layout.nbytes + coming <= most:
+            return chosen
+    return ()
+
+
+def _layer_bytes(file: ModelFile, plan: Plan, layer: int) -> int:
+    return weights.layer_bytes(file, plan.own.weights.matrices, layer)
 
 
 def _widest(
@@ -118,10 +152,11 @@ def plan_memory(
     tokens: int,
     max_sequences: int,
     threads: int,
+    streamed: Sequence[int] = (),
 ) -> Plan:
     """Give everything its address, for a cache of ``tokens`` positions."""
     layout = weights.Layout()
-    placed = weights.plan_weights(layout, graphs.values(), file)
+    placed = weights.plan_weights(layout, graphs.values(), file, streamed)
     weights_bytes = layout.nbytes
     chunk = context if tuple(graphs) == ("embed",) else min(PREFILL_CHUNK, context)
     own = state.plan_state(
@@ -184,6 +219,8 @@ def assemble(
         made = steps.Steps(module, pool.Pool(module, plan.pool, plan.threads) if shared else None)
         draws = sample.add_sampler(module)
         calls: dict[Family, int] = {}
+        functions: dict[Family, tuple[tuple[int | None, str], ...]] = {}
+        layers = plan.own.weights.streamed
         for name, graph in plan.graphs.items():
             lowering = lower.Lowering(
                 kernels,
@@ -194,10 +231,17 @@ def assemble(
                 many=name != "decode",
             )
             drawn = _draws(draws, plan, graph) if name == "decode" else ()
-            lowering.lower(graph, name, made, drawn)
+            pieces = parts(graph, layers)
+            names = [f"{name}_{n}" if layers else name for n in range(len(pieces))]
+            for piece, called in zip(pieces, names, strict=True):
+                last = drawn if called == names[-1] else ()
+                lowering.lower(piece.graph, called, made, last)
+            functions[name] = tuple(
+                (piece.layer, f"step_{called}") for piece, called in zip(pieces, names, strict=True)
+            )
             calls[name] = lowering.calls
         made.finish()
-        return Program(module.assemble(), calls)
+        return Program(module.assemble(), calls, functions)
 
 
 def _draws(kernel: Function, plan: Plan, graph: Graph) -> tuple[steps.Call, ...]:
@@ -228,6 +272,7 @@ async def plan_fit(
     """Say what a model needs of a memory of at most 4 GiB, and how many layers it has."""
     first = await plan_load(file, context_length=context_length, max_sequences=max_sequences)
     most = min(budget or _MOST, _MOST)
+    layers = () if budget is None or first.nbytes <= most else _streamed(file, first, most)
 
     def fit(context: int) -> Fit:
         plan = _widest(file, first.graphs, context, max_sequences, None, 1, most)
@@ -243,6 +288,8 @@ async def plan_fit(
             most,
             plan.nbytes <= most,
             largest_weights=max(0, most - rest),
+            streamed_layers=len(layers),
+            streamed_bytes=sum(_layer_bytes(file, first, layer) for layer in layers),
         )
 
     def fits_with(context: int) -> bool:

@@ -23,6 +23,7 @@ from ..wasm.crew import Crew
 from ..wasm.kernels import sample
 from ..wasm.kernels.attention import KV_BLOCK
 from ..wasm.scratch import bytes_read
+from ..wasm.streaming import Streamer
 from . import wasm_program
 from .runner_protocol import RowResult, StepResult, Want
 from .sampling import SamplingParams
@@ -67,7 +68,13 @@ class _Slot:
 class WasmRunner:
     """Implements ``runner_protocol.Runner`` for one model in one memory."""
 
-    def __init__(self, memory: host.Memory, plan: Plan, made: Assembler) -> None:
+    def __init__(
+        self,
+        memory: host.Memory,
+        plan: Plan,
+        made: Assembler,
+        streamer: Streamer | None = None,
+    ) -> None:
         some = next(iter(plan.graphs.values()))
         self.memory = memory
         self.graphs = plan.graphs
@@ -80,6 +87,8 @@ class WasmRunner:
         self.logits_chunk = min(LOGITS_CHUNK, plan.chunk)
         self.threads = plan.threads
         self.plan = plan
+        self.streamer = streamer
+        """Brings the layers that are not in the memory; None where all are."""
         self._made = made
         self._state = plan.own
         self._crew = Crew(plan.threads)
@@ -113,6 +122,7 @@ class WasmRunner:
         choose: kernel_set.ChooseTuning | None = None,
         wide: bool = False,
         threads: int | None = None,
+        memory_budget: int | None = None,
         on_progress: weights.Report | None = None,
     ) -> WasmRunner:
         """Build the graph, lay the memory out, load the weights.
@@ -121,6 +131,7 @@ class WasmRunner:
         cannot be shared; None: chosen for this machine.
         ``wide``: activations have 16 bits throughout: nearly exact, half as fast.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
+        ``memory_budget``: bytes of the memory; layers beyond it are read for every step.
         Raises OutOfMemoryError where 4 GiB do not suffice, UnsupportedModelError for a format or
         an op that has no kernel here, DeviceUnavailableError without wasmtime.
         """
@@ -134,6 +145,7 @@ class WasmRunner:
             max_sequences=max_sequences,
             cache_tokens=cache_tokens,
             threads=together,
+            budget=memory_budget,
         )
         guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat)
 
@@ -142,10 +154,11 @@ class WasmRunner:
             return wasm_program.assemble(plan, choice, wide=wide, relaxed=machine.relaxed)
 
         memory = machine.allocate(plan.nbytes, together > 1)
-        await weights.load_weights(memory, plan.own.weights, file, on_progress, shared=together > 1)
+        loader = weights.Loader(memory, plan.own.weights, file, shared=together > 1)
+        await loader.load(on_progress)
         for table, address in plan.own.ropes.items():
             memory.write(address, state.rope_table_bytes(table, plan.own.context_length))
-        return cls(memory, plan, made)
+        return cls(memory, plan, made, Streamer(loader) if plan.own.weights.streamed else None)
 
     # -- per slot --------------------------------------------------------------------------------
 
@@ -206,7 +219,7 @@ class WasmRunner:
         count = len(ids)
         outputs = range(count) if want == "all" else [count - 1]
         self._inputs(ids, range(start, start + count), [slot] * count, outputs)
-        self._run(family, count, len(outputs), 1)
+        await self._run(family, count, len(outputs), 1)
         if graph.logits is not None:
             self._logits_at = self.plan.activations[family].at(graph.logits)
             self._last_row = len(outputs) - 1
@@ -241,7 +254,7 @@ class WasmRunner:
         self._inputs([s.next_id for s in own], [s.position for s in own], slots, range(count))
         made = [s.record(slot, fresh=False) for s, slot in zip(own, slots, strict=True)]
         self.memory.write(records, b"".join(made))
-        self._run("decode", count, count, count)
+        await self._run("decode", count, count, count)
         words = array("I", self.memory.read(records, sample.RECORD_BYTES * count))
         ids = words[sample.CHOSEN // 4 :: sample.RECORD_BYTES // 4]
         at = self.plan.activations["decode"].at(graph.logits)
@@ -278,7 +291,7 @@ class WasmRunner:
         self._inputs(ids, positions, of_token, [0])
         for slot, sequence in zip(slots, sequences, strict=True):
             self._write(self._state.inputs.lengths + 4 * slot, [len(sequence)])
-        self._run("embed", len(ids), 0, len(slots))
+        await self._run("embed", len(ids), 0, len(slots))
         width = graph.pooled.width
         at = self.plan.activations["embed"].at(graph.pooled)
         flat = array("f", self.memory.read(at, 4 * width * len(slots)))
@@ -318,13 +331,17 @@ class WasmRunner:
             raise InvalidRequestError("The model is closed.")
         return self._step.call(name, *values)
 
-    def _run(self, family: Family, tokens: int, outputs: int, sequences: int) -> None:
+    async def _run(self, family: Family, tokens: int, outputs: int, sequences: int) -> None:
         """Run a step; where threads are waited for too long, the next ones have fewer."""
-        begun = time.perf_counter()
-        self._call(f"step_{family}", tokens, outputs, sequences)
+        seconds = 0.0
+        for layer, function in self._program.functions[family]:
+            if layer is not None and self.streamer is not None:
+                await self.streamer.bring(layer)
+            begun = time.perf_counter()
+            self._call(function, tokens, outputs, sequences)
+            seconds += time.perf_counter() - begun
         if self.threads > 1:
             word = self.memory.read(self.plan.pool + pool.LATE, 4)
-            seconds = time.perf_counter() - begun
             if self._crew.after(seconds, int.from_bytes(word, "little")):
                 self._call("rest", self.threads - self._crew.size)
 
@@ -385,6 +402,8 @@ class WasmRunner:
     async def close(self) -> None:
         """End the threads, forget the memory."""
         self._queue.clear()
+        if self.streamer is not None:
+            await self.streamer.close()
         if self.memory is not None:
             if self.threads > 1:
                 self._call("quit")

@@ -74,9 +74,20 @@ class FileSource:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Return the range as bytes."""
+        return self._read(self._file, offset, length)
+
+    def read_apart(self, offset: int, length: int) -> bytes:
+        """Return the range, too, but from any thread."""
+        try:
+            with self.path.open("rb") as file:
+                return self._read(file, offset, length)
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be read any more ({error.strerror}).") from error
+
+    def _read(self, file: io.BufferedReader, offset: int, length: int) -> bytes:
         check_range(self, offset, length)
-        self._file.seek(offset)
-        data = self._file.read(length)
+        file.seek(offset)
+        data = file.read(length)
         if len(data) != length:
             raise SourceError(f"{self.name} became shorter while it was read: load it again.")
         return data

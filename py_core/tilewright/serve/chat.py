@@ -389,6 +389,7 @@ async def _load_wasm(
         context_length=options.context_length,
         max_sequences=options.max_sequences,
         threads=options.threads,
+        memory_budget=options.memory_budget,
         on_progress=report,
     )
 

@@ -6,10 +6,11 @@ sources; Python writes only the few numbers of a step.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 from ..errors import KernelError
-from ..formats.source import ByteSource
+from ..formats.source import ByteSource, check_range
 from .assembler import Module, f32x4
 from .host import PAGE, Host, no_room, pages
 
@@ -69,6 +70,18 @@ class BrowserMemory:
             length,
             lambda js_source, signal: self._memory.fill(at, js_source, offset, length, signal),
         )
+
+    def fetch(self, at: int, source: ByteSource, offset: int, length: int) -> Awaitable[None]:
+        """Do the same; what JavaScript reads is asked for now."""
+        here: Any = source
+        if not hasattr(here, "js_source"):
+            return self.fill(at, source, offset, length)
+        if at < 0 or at + length > self.nbytes:
+            raise KernelError(f"{length} bytes at {at} are outside the memory.")
+        check_range(source, offset, length)
+        asked = self._memory.fetch(at, here.js_source, offset, length, here.signal)
+        moved: Awaitable[None] = here.move(offset, length, lambda *_: asked)
+        return moved
 
     def instantiate(self, module: bytes) -> BrowserInstance:
         """Compile a module. Raises KernelError where it is not valid."""

@@ -7,7 +7,7 @@ A memory is imported by every module under ``env.memory``; addresses are plain n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +46,10 @@ class Memory(Protocol):
 
     async def fill(self, at: int, source: ByteSource, offset: int, length: int) -> None:
         """Copy a range of a source into the memory, past Python where that is possible."""
+        ...
+
+    def fetch(self, at: int, source: ByteSource, offset: int, length: int) -> Awaitable[None]:
+        """Do the same, reading while this thread computes; done when the result was awaited."""
         ...
 
     def instantiate(self, module: bytes) -> Instance:

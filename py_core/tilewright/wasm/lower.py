@@ -85,14 +85,18 @@ class Lowering:
         self._quantized: tuple[Value, int, bool] | None = None
 
     def lower(self, graph: Graph, name: str, steps: Steps, last: Sequence[Call] = ()) -> Function:
-        """Add the kernels and the function that calls them, and then what is ``last``."""
+        """Add the kernels and the function that calls them, and then what is ``last``.
+
+        A graph's parts are lowered one after the other.
+        """
+        begun = len(self._calls)
         for op in graph.ops:
             getattr(self, "_" + type(op).__name__)(op)
             written = {self._activations.arena.slot_of(value) for value in op.outputs()}
             if self._quantized is not None and self._quantized[1] in written:
                 self._quantized = None
         self._calls += last
-        return steps.add(name, self._calls)
+        return steps.add(name, self._calls[begun:])
 
     @property
     def calls(self) -> int:

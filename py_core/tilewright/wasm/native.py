@@ -6,13 +6,15 @@ Python's lock.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import threading
+from collections.abc import Awaitable
 from typing import Any
 
 from ..errors import DeviceUnavailableError, KernelError
-from ..formats.source import ByteSource
+from ..formats.source import ByteSource, FileSource
 from .host import MOST_PAGES, PAGE, Host, no_room, pages
 
 
@@ -79,6 +81,18 @@ class NativeMemory:
     async def fill(self, at: int, source: ByteSource, offset: int, length: int) -> None:
         """Copy a range of a source into the memory."""
         self.write(at, await source.read(offset, length))
+
+    def fetch(self, at: int, source: ByteSource, offset: int, length: int) -> Awaitable[None]:
+        """Do the same; a file is read in a thread of its own, beginning now."""
+        if not isinstance(source, FileSource):
+            return self.fill(at, source, offset, length)
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(None, source.read_apart, offset, length)
+
+        async def written() -> None:
+            self.write(at, await reading)
+
+        return written()
 
     def instantiate(self, module: bytes) -> NativeInstance:
         """Compile a module. Raises KernelError where it is not valid."""

@@ -8,13 +8,14 @@ a kernel (``kernels/repack.py``); on the host there is never more than one piece
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UnsupportedModelError
 from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
-from ..graph.ops import Embed, ExpertLinear, Graph, Linear, Weight
+from ..graph.layers import layer_of, matrices, role_of
+from ..graph.ops import ExpertLinear, Graph, Weight
 from .assembler import Module
 from .host import IMPORTED, SHARED, Memory
 from .kernels.floats import float_bytes
@@ -54,6 +55,8 @@ class Weights:
     raw: int
     raw_bytes: int
     scratch: int
+    streamed: tuple[int, ...] = ()
+    """Layers whose matrices are there only while they are used (``streaming.py``)."""
 
 
 def matrix_bytes(weight: Weight) -> int:
@@ -67,22 +70,12 @@ def matrix_bytes(weight: Weight) -> int:
     return form.nbytes(weight.rows, weight.columns)
 
 
-def matrices(graphs: Iterable[Graph]) -> list[Weight]:
-    """Return the weights that are multiplied or looked up, each once."""
-    found: dict[Weight, None] = {}
-    for graph in graphs:
-        for op in graph.ops:
-            if isinstance(op, Linear | ExpertLinear):
-                found[op.weight] = None
-            elif isinstance(op, Embed):
-                found[op.table] = None
-    return list(found)
-
-
-def plan_weights(layout: Layout, graphs: Iterable[Graph], file: ModelFile) -> Weights:
-    """Give every weight its address."""
+def plan_weights(
+    layout: Layout, graphs: Iterable[Graph], file: ModelFile, streamed: Sequence[int] = ()
+) -> Weights:
+    """Give every weight its address; the matrices of ``streamed`` layers share theirs."""
     graphs = list(graphs)
-    large = matrices(graphs)
+    large = list(dict.fromkeys(w for graph in graphs for w in matrices(graph)))
     packed = set(large)
     small = dict.fromkeys(
         w for graph in graphs for op in graph.ops for w in op.weights() if w not in packed
@@ -97,57 +90,108 @@ def plan_weights(layout: Layout, graphs: Iterable[Graph], file: ModelFile) -> We
     widest = max(
         (file.tensor(n).quant.row_bytes(w.columns) for w in large for n in w.tensors), default=0
     )
-    raw_bytes = max(PIECE, widest)
+    raw_bytes = max(PIECE, widest, *(layer_bytes(file, large, layer) for layer in streamed))
+    rooms: dict[object, int] = {}
+    for w in large:
+        room = _room(w, streamed)
+        if room not in rooms:
+            rooms[room] = layout.take(matrix_bytes(w))
     return Weights(
-        {w: layout.take(matrix_bytes(w)) for w in large},
+        {w: rooms[_room(w, streamed)] for w in large},
         {w: layout.take(4 * w.rows * w.columns) for w in small},
         layout.take(raw_bytes),
         raw_bytes,
         layout.take(SCRATCH_BYTES),
+        tuple(streamed),
     )
 
 
-async def load_weights(
-    memory: Memory,
-    weights: Weights,
-    file: ModelFile,
-    report: Report | None = None,
-    *,
-    shared: bool = False,
-) -> None:
-    """Read every weight and re-lay it out. Raises SourceError, FormatError."""
-    jobs: list[tuple[TensorInfo, int, int, bool]] = []
-    """Tensor, address of its weight, first row or element in it, whether it is a vector."""
-    for addresses, vector in ((weights.matrices, False), (weights.vectors, True)):
-        for weight, address in addresses.items():
-            first = 0
-            for name in weight.tensors:
-                tensor = file.tensor(name)
-                jobs.append((tensor, address, first, vector))
-                first += tensor.rows * tensor.columns if vector else tensor.rows
-    jobs.sort(key=lambda job: (job[0].source, job[0].offset))
-    total = sum(job[0].nbytes for job in jobs)
-    module = Module(SHARED if shared else IMPORTED)
-    for quant in dict.fromkeys(job[0].quant for job in jobs if not job[3]):
-        (add_repack if packing(quant) else add_repack_floats)(module, quant.name)
-    repack = memory.instantiate(module.assemble())
-    done, start = 0, time.perf_counter()
-    for tensor, address, first, vector in jobs:
-        source = file.sources[tensor.source]
-        if vector:
-            data = await source.read(tensor.offset, tensor.nbytes)
-            memory.write(address + 4 * first, to_floats(tensor, data).tobytes())
-            done += tensor.nbytes
-            continue
-        row_bytes = tensor.quant.row_bytes(tensor.columns)
-        per_piece = weights.raw_bytes // row_bytes
-        for row in range(0, tensor.rows, per_piece):
-            rows = min(per_piece, tensor.rows - row)
-            nbytes = rows * row_bytes
-            await memory.fill(weights.raw, source, tensor.offset + row * row_bytes, nbytes)
-            blocks = tensor.columns // tensor.quant.block
-            call = f"repack_{tensor.quant.name}"
-            repack.call(call, weights.raw, rows, blocks, address, first + row, weights.scratch)
-            done += nbytes
-            if report is not None:
-                report(done, total, time.perf_counter() - start)
+def layer_bytes(file: ModelFile, large: Iterable[Weight], layer: int) -> int:
+    """Return the room that a layer's matrices take as they are in the file."""
+    names = (name for w in large if layer_of(w) == layer for name in w.tensors)
+    return sum(aligned(file.tensor(name).nbytes) for name in names)
+
+
+def aligned(nbytes: int) -> int:
+    """Return ``nbytes`` rounded up to whole vectors."""
+    return -(-nbytes // 16) * 16
+
+
+def _room(weight: Weight, streamed: Sequence[int]) -> object:
+    return role_of(weight) if layer_of(weight) in streamed else weight
+
+
+@dataclass(frozen=True)
+class Job:
+    """A tensor of the file and where it goes."""
+
+    tensor: TensorInfo
+    address: int
+    """Of its weight."""
+    first: int
+    """First row or element in it."""
+    layer: int | None
+    """The streamed layer that it is of."""
+    vector: bool
+
+
+class Loader:
+    """Reads weights and re-lays them out; those of streamed layers again and again."""
+
+    def __init__(
+        self, memory: Memory, weights: Weights, file: ModelFile, *, shared: bool = False
+    ) -> None:
+        self.memory = memory
+        self.raw = weights.raw
+        self._weights = weights
+        self._sources = file.sources
+        jobs: list[Job] = []
+        for addresses, vector in ((weights.matrices, False), (weights.vectors, True)):
+            for weight, address in addresses.items():
+                first, layer = 0, None if vector else layer_of(weight)
+                if layer not in weights.streamed:
+                    layer = None
+                for name in weight.tensors:
+                    tensor = file.tensor(name)
+                    jobs.append(Job(tensor, address, first, layer, vector))
+                    first += tensor.rows * tensor.columns if vector else tensor.rows
+        self.jobs = sorted(jobs, key=lambda job: (job.tensor.source, job.tensor.offset))
+        module = Module(SHARED if shared else IMPORTED)
+        for quant in dict.fromkeys(job.tensor.quant for job in jobs if not job.vector):
+            (add_repack if packing(quant) else add_repack_floats)(module, quant.name)
+        self._repack = memory.instantiate(module.assemble())
+
+    async def load(self, report: Report | None = None) -> None:
+        """Load all that stays."""
+        jobs = [job for job in self.jobs if job.layer is None]
+        total = sum(job.tensor.nbytes for job in jobs)
+        done, start = 0, time.perf_counter()
+        for job in jobs:
+            tensor, source = job.tensor, self._sources[job.tensor.source]
+            if job.vector:
+                data = await source.read(tensor.offset, tensor.nbytes)
+                self.memory.write(job.address + 4 * job.first, to_floats(tensor, data).tobytes())
+                done += tensor.nbytes
+                continue
+            row_bytes = tensor.quant.row_bytes(tensor.columns)
+            per_piece = min(PIECE, self._weights.raw_bytes) // row_bytes or 1
+            for row in range(0, tensor.rows, per_piece):
+                rows = min(per_piece, tensor.rows - row)
+                nbytes = rows * row_bytes
+                await self.memory.fill(self.raw, source, tensor.offset + row * row_bytes, nbytes)
+                self.unpack(job, self.raw, row, rows)
+                done += nbytes
+                if report is not None:
+                    report(done, total, time.perf_counter() - start)
+
+    def unpack(self, job: Job, raw: int, row: int, rows: int) -> None:
+        """Re-lay out ``rows`` of a tensor, from ``row`` on, whose bytes lie at ``raw``."""
+        tensor = job.tensor
+        blocks = tensor.columns // tensor.quant.block
+        place = job.address, job.first + row, self._weights.scratch
+        self._repack.call(f"repack_{tensor.quant.name}", raw, rows, blocks, *place)
+
+    def fetch(self, job: Job, at: int) -> Awaitable[None]:
+        """Begin to read a whole tensor to ``at``; it is there when this was awaited."""
+        source = self._sources[job.tensor.source]
+        return self.memory.fetch(at, source, job.tensor.offset, job.tensor.nbytes)
