@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..link import link
-from . import wide
+from . import swap, wide
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import DirectTuning, LinearStructure, dense_roles, direct, refusal
 from .matvec import QuadTuning, quad, quad_default
+from .swap import SwapTuning
 from .wide import WideTuning
 
 __all__ = [
     "DirectTuning",
     "LinearStructure",
     "QuadTuning",
+    "SwapTuning",
     "TileTuning",
     "Tuning",
     "WideTuning",
@@ -54,7 +56,7 @@ class TileTuning:
         return 4 * self.block_columns * (self.block_rows + self.block_tokens)
 
 
-Tuning = DirectTuning | QuadTuning | TileTuning | WideTuning
+Tuning = DirectTuning | QuadTuning | TileTuning | WideTuning | SwapTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -70,7 +72,7 @@ def naive(structure: LinearStructure) -> Tuning:
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
     if capabilities.software:
-        wider = wide.default(structure, capabilities)
+        wider = swap.default(structure, capabilities) or wide.default(structure, capabilities)
         return wider or quad_default(structure, structure.outputs, structure.tokens, capabilities)
     if structure.tokens <= 32:
         return TileTuning(32, 32, 32, 4)
@@ -98,7 +100,8 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
     """Return the candidates worth timing, naive first, then the default."""
     found = [naive(structure), default(structure, capabilities)]
     found.append(DirectTuning(64, 4))
-    wider = wide.space(structure, capabilities)
+    wider: list[Tuning] = [*swap.space(structure, capabilities)]
+    wider += wide.space(structure, capabilities)
     if wider:  # always faster than any other kernel on a CPU
         quad_guess = quad_default(structure, structure.outputs, structure.tokens, capabilities)
         return list(dict.fromkeys([*found, quad_guess, *wider]))
@@ -122,6 +125,8 @@ def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilitie
     parts = dense_roles(structure)
     if isinstance(tuning, WideTuning):
         return wide.kernel(parts, structure, tuning, capabilities)
+    if isinstance(tuning, SwapTuning):
+        return swap.kernel(parts, structure, tuning, capabilities)
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)
     if isinstance(tuning, QuadTuning):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ..link import link
-from . import wide
+from . import swap, wide
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import (
     DirectTuning,
@@ -25,6 +25,7 @@ from .linear import (
     prologue_files,
     refusal,
 )
+from .swap import SwapTuning
 from .wide import WideTuning
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "LanesTuning",
     "LinearStructure",
     "QuadTuning",
+    "SwapTuning",
     "Tuning",
     "WideTuning",
     "default",
@@ -77,7 +79,7 @@ class LanesTuning:
     """``workgroup`` memory with one barrier, or ``subgroup`` shuffles."""
 
 
-Tuning = DirectTuning | QuadTuning | LanesTuning | WideTuning
+Tuning = DirectTuning | QuadTuning | LanesTuning | WideTuning | SwapTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -94,7 +96,7 @@ def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
     tile = 1 << (min(structure.tokens, 4) - 1).bit_length()
     if capabilities.software:
-        wider = wide.default(structure, capabilities)
+        wider = swap.default(structure, capabilities) or wide.default(structure, capabilities)
         return wider or quad_default(structure, structure.outputs, structure.tokens, capabilities)
     rows = 2 if structure.gated or structure.tokens > 1 else 4
     found = LanesTuning(rows=rows, tile=tile)
@@ -123,7 +125,7 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
     if wider:  # always faster than a quad kernel of any size
         found = [tuning for tuning in found if not isinstance(tuning, QuadTuning)]
         found.append(quad_default(structure, structure.outputs, structure.tokens, capabilities))
-    found += wider
+    found += [*swap.space(structure, capabilities), *wider]
     return list(dict.fromkeys([naive(structure), default(structure, capabilities), *found]))
 
 
@@ -204,13 +206,15 @@ def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilitie
     """Return the kernel of a dense linear map."""
     if isinstance(tuning, WideTuning):
         return wide.kernel(dense_roles(structure), structure, tuning, capabilities)
+    if isinstance(tuning, SwapTuning):
+        return swap.kernel(dense_roles(structure), structure, tuning, capabilities)
     return lanes(dense_roles(structure), tuning, capabilities)
 
 
 def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
     """Return the kernel of any linear map whose roles are ``parts``; KernelError for wide ones."""
-    if isinstance(tuning, WideTuning):
-        raise KernelError("The wide kernel is for dense maps only.")
+    if isinstance(tuning, WideTuning | SwapTuning):
+        raise KernelError("Wide and swap kernels are for dense maps only.")
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)
     if isinstance(tuning, QuadTuning):
