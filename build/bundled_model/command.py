@@ -83,6 +83,9 @@ def main(arguments: list[str]) -> int:
         "--minutes", type=float, default=180.0, help="training time, earlier runs counted"
     )
     parser.add_argument(
+        "--pause", type=float, help="stop after so many minutes, to be gone on with"
+    )
+    parser.add_argument(
         "--requests", type=int, default=REQUESTS, help="held-out requests to evaluate"
     )
     options = parser.parse_args(arguments)
@@ -90,7 +93,7 @@ def main(arguments: list[str]) -> int:
     if command in ("setup", "all"):
         setup()
     if command in ("train", "all", "compact"):
-        status = _train(command, options.minutes)
+        status = _train(command, options.minutes, options.pause)
         if status:
             return status
     if command in ("export", "all"):
@@ -107,11 +110,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _train(command: str, minutes: float) -> int:
+def _train(command: str, minutes: float, pause: float | None) -> int:
     """Train, or make the newest checkpoint compact; in the environment that has PyTorch."""
     if not _has_pytorch():
         name = "train" if command == "all" else command
-        return _with_pytorch(name, "--minutes", str(minutes))
+        pausing = ["--pause", str(pause)] if pause else []
+        return _with_pytorch(name, "--minutes", str(minutes), *pausing)
     from .tokenizer import Tokenizer
     from .train import compact, train
 
@@ -119,7 +123,8 @@ def _train(command: str, minutes: float) -> int:
         make_tokenizer()
     tokenizer = Tokenizer.load(TOKENIZER)
     if command == "train":
-        train(WORK, TOKENIZER, minutes, start=COMPACT if COMPACT.exists() else None)
+        start = COMPACT if COMPACT.exists() else None
+        train(WORK, TOKENIZER, minutes, start=start, pause=pause)
     compact(WORK, COMPACT, tokenizer)
     return 0
 

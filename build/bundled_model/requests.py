@@ -408,6 +408,17 @@ def _composed_request(
         "a": lambda key, value: f"at a {key} of {value}",
         "using": lambda key, value: f"using {value} as the {key}",
     }
+    if not words.held_out:
+        forms |= {
+            "of": lambda key, value: f"of {key} {value}",
+            "that has": lambda key, value: f"that has the {key} {value}",
+            "having": lambda key, value: f"having a {key} of {value}",
+            "its": lambda key, value: f"and let its {key} be {value}",
+            "colon": lambda key, value: f"({key}: {value})",
+            "so that": lambda key, value: f"so that the {key} is {value}",
+            "taking": lambda key, value: f"taking {value} for the {key}",
+            "value first": lambda key, value: f"with {value} as {key}",
+        }
     held_forms = {
         "where": lambda key, value: f"where the {key} is {value}",
         "whose": lambda key, value: f"whose {key} is {value}",

@@ -37,7 +37,6 @@ DECISION, NAME = 6.0, 3.0
 CALL_HEAD = 6
 """The tokens from <tool_call> to the name."""
 SAVE_SECONDS = 120.0
-SCORE_SECONDS = 600.0
 
 
 def rate(step: int, progress: float) -> float:
@@ -60,13 +59,15 @@ class Machine:
     """Processes that make the corpus beforehand."""
     pool: int = POOL
     """Conversations among which those of like length are put together."""
+    score_seconds: float = 600.0
+    """Between two scores on the held-out conversations."""
 
 
 def this_machine() -> Machine:
     """A GPU with all cores making its corpus, or the cores."""
     if torch.cuda.is_available():
         makers = max(1, len(os.sched_getaffinity(0)) - 1)
-        return Machine(torch.device("cuda"), 32768, 1, makers, 4 * POOL)
+        return Machine(torch.device("cuda"), 32768, 1, makers, 4 * POOL, 45.0)
     return Machine(torch.device("cpu"), 1024, 5)
 
 
@@ -92,9 +93,17 @@ def compact(folder: Path, path: Path, tokenizer: Tokenizer) -> None:
 
 
 def train(
-    folder: Path, vocabulary: Path, minutes: float, seed: int = 1, start: Path | None = None
+    folder: Path,
+    vocabulary: Path,
+    minutes: float,
+    seed: int = 1,
+    start: Path | None = None,
+    pause: float | None = None,
 ) -> None:
     """Train until ``minutes`` of training time are spent; earlier runs' time counts.
+
+    After ``pause`` minutes of this run it stops, to be gone on with, where a machine is lent for
+    less time than the schedule has.
 
     ``folder/last.pt`` is continued where it exists; otherwise weights come from ``start`` (a
     compact checkpoint) or from chance.  ``vocabulary`` is the tokenizer's file.
@@ -127,11 +136,12 @@ def train(
     check = held_out_chats(tokenizer, 60)
     budget = minutes * 60
     begun = time.monotonic() - state["seconds"]
+    until = min(budget, state["seconds"] + pause * 60) if pause else budget
     saved_at = scored_at = time.monotonic()
     stable_saved = False
     losses: list[float] = []
     for _ in count():
-        if state["seconds"] >= budget:
+        if state["seconds"] >= until:
             break
         pending: list[Pair] = []
         for pair in pools.take(state["pool"], min(1.0, state["seconds"] / budget)):
@@ -158,7 +168,7 @@ def train(
                 losses = []
                 log.write(json.dumps(line) + "\n")
                 log.flush()
-            if not stable_saved and progress > 1 - DECAY_SHARE:
+            if DECAY_SHARE < 1 and not stable_saved and progress > 1 - DECAY_SHARE:
                 save(
                     folder / "stable.pt",
                     {
@@ -168,7 +178,7 @@ def train(
                     },
                 )
                 stable_saved = True
-            if now - scored_at > SCORE_SECONDS:
+            if now - scored_at > machine.score_seconds:
                 scored_at = now
                 log.write(
                     json.dumps(
@@ -191,7 +201,7 @@ def train(
                         "state": state,
                     },
                 )
-            if state["seconds"] >= budget:
+            if state["seconds"] >= until:
                 break
         state["pool"] += 1
     save(last, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state})

@@ -76,6 +76,7 @@ def test_training_never_uses_held_out_values_or_phrasings() -> None:
         assert not set(intent.names) & set(intent.held_names)
         assert intent.novel or (intent.ask and intent.names and intent.about)
         assert bool(intent.held_ask) != intent.extra
+        assert len(intent.ask) == len(set(intent.ask))
 
 
 def test_novel_intents_never_reach_training() -> None:
