@@ -173,7 +173,7 @@ async def plan_load(
         return any(counting.fit(length, *option).fits for option in options(length))
 
     streaming = None
-    if not found.fits and budget is not None:
+    if not found.fits and budget is not None and file.at_hand:
         streaming = _streaming(file, some, capabilities, candidates[-1], budget)
         if streaming is not None:
             count, nbytes = len(streaming.layers), streaming.bytes_per_step

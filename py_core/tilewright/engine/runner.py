@@ -465,7 +465,7 @@ class ModelRunner:
         """Bytes allocated on the device."""
         return self.device.allocated
 
-    def plan_stats(self) -> dict[str, int]:
+    def plan_stats(self) -> dict[str, float]:
         """Return what one decode step of one sequence costs: dispatches, submits, bytes."""
         plans = self._decode_plans
         return {
@@ -473,6 +473,7 @@ class ModelRunner:
             "submits_per_token": 1 if plans else 0,
             "bytes_per_token": sum(plan.nbytes for plan in plans),
             "submits": self._replay.submits,
+            **({} if self.streamer is None else self.streamer.stats()),
         }
 
     async def close(self) -> None:

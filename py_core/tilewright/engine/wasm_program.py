@@ -112,7 +112,7 @@ async def plan_load(
 
 def _streamed(file: ModelFile, plan: Plan, most: int) -> tuple[int, ...]:
     """Return the fewest layers to stream so that the rest fits ``most`` bytes; () for none."""
-    layers = next(iter(plan.graphs.values())).layers
+    layers = next(iter(plan.graphs.values())).layers if file.at_hand else 0
     for count in range(2, layers + 1):
         chosen = spread(count, layers)
         layout = weights.Layout()

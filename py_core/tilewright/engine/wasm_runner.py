@@ -388,7 +388,7 @@ class WasmRunner:
         """Bytes of the memory."""
         return self.memory.nbytes
 
-    def plan_stats(self) -> dict[str, int]:
+    def plan_stats(self) -> dict[str, float]:
         """Return what one decode step of one sequence costs: kernel calls, steps, bytes read."""
         decode = self.graphs.get("decode")
         return {
@@ -397,6 +397,7 @@ class WasmRunner:
             "bytes_per_token": 0 if decode is None else bytes_read(decode),
             "module_bytes": len(self._program.module),
             "threads": self._crew.size,
+            **({} if self.streamer is None else self.streamer.stats()),
         }
 
     async def close(self) -> None:

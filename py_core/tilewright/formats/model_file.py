@@ -88,6 +88,11 @@ class ModelFile:
         """Return a boolean of the metadata."""
         return bool(self._typed(key, bool, default))
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether the weights can be read again and again, from a disk and not from a network."""
+        return all(getattr(source, "at_hand", True) for source in self.sources)
+
     def close(self) -> None:
         """Close the sources that can be closed (files, connections)."""
         for source in self.sources:

@@ -78,6 +78,14 @@ class Streamer:
             with contextlib.suppress(TilewrightError):
                 await one
 
+    def stats(self) -> dict[str, float]:
+        """Return what was streamed so far."""
+        return {
+            "streamed_layers": len(self._order),
+            "streamed_bytes": self.bytes_read,
+            "streaming_s": self.seconds_waiting,
+        }
+
     async def close(self) -> None:
         """Wait until nothing is written into the memory any more."""
         await self._drop()

@@ -107,6 +107,14 @@ class Streamer:
         """The streamed layers, rising."""
         return tuple(self._order)
 
+    def stats(self) -> dict[str, float]:
+        """Return what was streamed so far."""
+        return {
+            "streamed_layers": len(self._order),
+            "streamed_bytes": self.bytes_read,
+            "streaming_s": self.seconds_reading,
+        }
+
     async def close(self) -> None:
         """Free the staging buffers (the weights belong to the model's state)."""
         await self._loader.staging.finish()

@@ -125,6 +125,10 @@ export class StoredSource implements ByteSource {
     return this.#facts.stored;
   }
 
+  get atHand(): boolean {
+    return this.stored;
+  }
+
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
     checkRange(this, offset, length);
     return this.#store.call({ method: "read", file: this.#file, offset, length }, signal);

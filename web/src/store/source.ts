@@ -25,6 +25,8 @@ export interface ByteSource {
   find?(name: string): Promise<ByteSource | null>;
   /** Whether the bytes are in local storage for the next visit. */
   readonly stored?: boolean;
+  /** Whether the bytes can be read again without a network: then layers may be read for every step. */
+  readonly atHand?: boolean;
   /** Resolves when everything is there and, where a digest is known, was found to match it. */
   settle?(): Promise<void>;
   close(): void;
@@ -48,6 +50,7 @@ export function checkRange(
 export class BlobSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  readonly atHand = true;
   readonly #blob: Blob;
   readonly #others: readonly File[];
 

@@ -48,6 +48,11 @@ class BrowserSource:
         """Whether the bytes are kept on this device for the next visit."""
         return bool(getattr(self.js_source, "stored", False))
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether they can be read again without a network."""
+        return bool(getattr(self.js_source, "atHand", False))
+
     async def read(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``offset``."""
         from pyodide.ffi import JsException
