@@ -85,7 +85,7 @@ def load_table(client: str) -> str:
         "kv": "format of the KV cache",
         "memory_budget": "bytes of device memory that the model may take",
         "quantize": "store the weights in this format while loading",
-        "backend": "`webgpu` where left out; `wasm` runs on the processor",
+        "backend": "`webgpu`, or `wasm` on the processor; left out: whichever a short measurement finds faster",
         "threads": "of the `wasm` backend",
         "max_sequences": "requests that decode together; 4 where left out",
     }
@@ -99,7 +99,8 @@ def load_table(client: str) -> str:
             comment = re.fullmatch(r"\s*/\*\* (.*?)\.? \*/", line)
             field = re.fullmatch(r"\s*(\w+)\??: (.*);", line)
             if comment:
-                note = comment[1][0].lower() + comment[1][1:]
+                first, _, rest = comment[1].partition(" ")
+                note = f"{first if first.isupper() or '-' in first else first.lower()} {rest}"
             elif field:
                 found.append(
                     (field[1], field[2].replace("|", "\\|"), note or notes.get(field[1], ""))
