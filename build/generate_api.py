@@ -85,7 +85,7 @@ def load_table(client: str) -> str:
         "kv": "format of the KV cache",
         "memory_budget": "bytes of device memory that the model may take",
         "quantize": "store the weights in this format while loading",
-        "backend": "`webgpu`, or `wasm` on the processor; left out: whichever a short measurement finds faster",
+        "backend": "`webgpu`, or `wasm` on the processor; left out: what a short test finds faster",
         "threads": "of the `wasm` backend",
         "max_sequences": "requests that decode together; 4 where left out",
     }
