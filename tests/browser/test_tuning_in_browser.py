@@ -142,3 +142,31 @@ async def test_shipped_records_and_what_is_not_ours(watched: Watched, server: st
     assert result["taken"] == result["records"]
     assert result["refused"] == "invalid_request"
     assert watched.complaints == []
+
+
+async def test_the_cpu_path_is_tuned_too(watched: Watched, server: str) -> None:
+    """The same records and store; a second visit measures nothing, and no answer changes."""
+    url = f"{server}/models/{MODEL}"
+    body = """
+    const engine = await Tilewright.load(given, { ...options, backend: "wasm" });
+    const plain = await greedy(engine);
+    const events = [];
+    const result = await engine.tune({ budget: 60, share: 1, onProgress: (e) => events.push(e) });
+    const after = await greedy(engine);
+    const document = JSON.parse(await engine.exportRecords());
+    await engine.unload();
+    const done = events.filter((event) => event.done && event.kernel);
+    return { plain, after, result, done, records: document.records };
+    """
+    seen = []
+    for _ in range(2):
+        await watched.page.goto(f"{server}/test.html")
+        seen.append(await evaluate(watched, body, url))
+    first, second = seen
+    assert first["result"]["bursts"] > 0
+    assert second["result"]["bursts"] == 0
+    assert all(event["known"] for event in second["done"])
+    assert len(first["records"]) == len(first["done"]) == len(second["done"]) >= 2
+    assert all(event["tried"] > 3 and event["rejected"] == 0 for event in first["done"])
+    assert [first["plain"], first["after"], second["plain"]] == [second["after"]] * 3
+    assert watched.complaints == []

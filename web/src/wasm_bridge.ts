@@ -23,6 +23,11 @@ export function cores(): number {
   return globalThis.crossOriginIsolated ? Math.max(1, navigator.hardwareConcurrency || 1) : 1;
 }
 
+/** What compiles the modules: part of the key of what was measured here. */
+export function engine(): string {
+  return navigator.userAgent;
+}
+
 /** Whether this browser takes a module. */
 export function validates(module: PyBufferOwner): boolean {
   return withBytes(module, (bytes) => WebAssembly.validate(bytes));

@@ -1,6 +1,6 @@
 """Tunes a loaded model: its steps as workloads, the records kept, the plans swapped at the end.
 
-The bridge between a ``ModelRunner`` and ``tuning/``: what is worth tuning is the decode of one
+The bridge between a runner and ``tuning/``: what is worth tuning is the decode of one
 token and the prefill of a whole chunk (for an encoder, the embedding of one). Knows no text.
 """
 
@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BusyError, CancelledError, InvalidRequestError, SourceError
 from ..graph.ops import Rows
-from ..tuning.bench import Bench
+from ..tuning.bench import Bench, Measuring
 from ..tuning.store import FolderStorage, Records, Storage, Store
 from ..tuning.tuner import Event, Tuner
+from ..tuning.wasm_steps import WasmBench, WasmStep
 from ..tuning.workload import Workload
 from ..webgpu.api import library
 from ..webgpu.device import Device
 from ..webgpu.profile import ceilings
+from . import wasm_tuning
 from .families import Family
 from .runner import ModelRunner
+from .wasm_runner import WasmRunner
 
 BUDGET = 30.0
 """Seconds."""
@@ -73,8 +76,16 @@ def workloads(runner: ModelRunner) -> list[Workload]:
     return made
 
 
+def use(runner: ModelRunner | WasmRunner, records: Records) -> None:
+    """Let a runner compute with what is recorded, from its next step on."""
+    if isinstance(runner, WasmRunner):
+        runner.use(wasm_tuning.chooser(records, runner.machine))
+    else:
+        runner.use(records.choose)
+
+
 async def tune(
-    runner: ModelRunner,
+    runner: ModelRunner | WasmRunner,
     records: Records,
     *,
     store: Store | None = None,
@@ -89,14 +100,23 @@ async def tune(
     ``budget``: seconds of measuring; ``share``: of the time while ``idle()``. Raises CancelledError
     (what was found until then is kept), OutOfMemoryError, DeviceLostError.
     """
-    bench = await Bench.open(
-        runner.device, budget=budget, share=share, idle=idle, cancelled=cancelled
-    )
-    steps: list[Workload] = []
+    options: dict[str, Any] = {
+        "budget": budget,
+        "share": share,
+        "idle": idle,
+        "cancelled": cancelled,
+    }
+    bench: Measuring
+    if isinstance(runner, WasmRunner):
+        place = wasm_tuning.place_of(runner)
+        bench = WasmBench(place, wasm_tuning.capabilities_of(runner.machine), **options)
+    else:
+        bench = await Bench.open(runner.device, **options)
+    steps: Sequence[Workload | WasmStep] = ()
     try:
-        steps = workloads(runner)
+        steps = wasm_tuning.steps(runner) if isinstance(runner, WasmRunner) else workloads(runner)
         tuner = Tuner(bench, records, on_event)
-        if records.ceilings is None and tuner.missing(steps):
+        if isinstance(runner, ModelRunner) and not records.ceilings and tuner.missing(steps):
             records.ceilings = await ceilings(runner.device)
         await tuner.tune(steps)
     except CancelledError:
@@ -108,7 +128,7 @@ async def tune(
             step.release()
         bench.release()
     await _keep(store, records, bench.bursts)
-    runner.use(records.choose)
+    use(runner, records)
     return TuningResult(records, budget - bench.left, bench.bursts)
 
 
@@ -124,7 +144,9 @@ class ModelTuning:
     step on.
     """
 
-    def __init__(self, runner: ModelRunner, store: Store | None, records: Records) -> None:
+    def __init__(
+        self, runner: ModelRunner | WasmRunner, store: Store | None, records: Records
+    ) -> None:
         self.records = records
         self._runner = runner
         self._store = store
@@ -148,7 +170,7 @@ class ModelTuning:
             stopping = True  # not in the middle of a measurement, whose buffers must be freed
             with contextlib.suppress(Exception):
                 await self._running
-            self._runner.use(self.records.choose)
+            use(self._runner, self.records)
             raise
         finally:
             self._running = None
@@ -165,7 +187,7 @@ class ModelTuning:
                 "of Tilewright.",
                 field="records",
             )
-        self._runner.use(self.records.choose)
+        use(self._runner, self.records)
         if self._store is not None:
             await self._store.save(self.records)
         return count

@@ -53,6 +53,8 @@ class Plan:
     sampler: Sampler
     scratch: scratches.Scratch
     activations: Mapping[Family, state.Activations]
+    trial: int
+    """Address of the room in which the tuner's kernels run."""
     pool: int
     """Of the words that threads share."""
     threads: int
@@ -185,6 +187,7 @@ def plan_memory(
     private = max(scratches.private_bytes(graph) for graph in graphs.values())
     area = layout.take(private * threads)
     scratch = scratches.Scratch(layout.take(needed), needed, area, private)
+    trial = layout.take(max(scratches.trial_bytes(graph) for graph in graphs.values()))
     words = layout.take(pool.NBYTES)
     activations = {n: state.plan_activations(layout, graphs[n], rows[n]) for n in graphs}
     return Plan(
@@ -193,6 +196,7 @@ def plan_memory(
         sampler,
         scratch,
         activations,
+        trial,
         words,
         threads,
         chunk,

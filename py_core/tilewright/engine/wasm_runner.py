@@ -73,10 +73,15 @@ class WasmRunner:
         memory: host.Memory,
         plan: Plan,
         made: Assembler,
+        machine: host.Host,
+        *,
         streamer: Streamer | None = None,
+        wide: bool = False,
     ) -> None:
         some = next(iter(plan.graphs.values()))
         self.memory = memory
+        self.machine = machine
+        self.wide = wide
         self.graphs = plan.graphs
         self.context_length = plan.own.context_length
         self.vocabulary = some.vocabulary
@@ -97,11 +102,16 @@ class WasmRunner:
         self._logits_at: int | None = None
         self._last_row = 0
         self._step: host.Instance | None = None
+        self._module = b""
         self.use(None)
 
     def use(self, choose: kernel_set.ChooseTuning | None) -> None:
         """Compute from now on with kernels of this choice; None: the default. Between two steps."""
-        self._program = self._made(choose)
+        program = self._made(choose)
+        if self._step is not None and program.module == self._module:
+            return
+        self._program: wasm_program.Program = program
+        self._module = program.module
         if self._step is not None and self.threads > 1:
             self._step.call("quit")
             self.memory.stop()
@@ -158,7 +168,8 @@ class WasmRunner:
         await loader.load(on_progress)
         for table, address in plan.own.ropes.items():
             memory.write(address, state.rope_table_bytes(table, plan.own.context_length))
-        return cls(memory, plan, made, Streamer(loader) if plan.own.weights.streamed else None)
+        streamer = Streamer(loader) if plan.own.weights.streamed else None
+        return cls(memory, plan, made, machine, streamer=streamer, wide=wide)
 
     # -- per slot --------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
+from ..engine import wasm_tuning
 from ..engine.backend import Backend, choose
 from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
@@ -35,6 +36,7 @@ from ..settings import current
 from ..text.chat_template import ChatTemplate
 from ..text.tokenizer import Tokenizer
 from ..tuning.store import Storage
+from ..wasm.host import here
 from ..webgpu.device import Device
 from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.memory import OnProgress, Progress
@@ -166,7 +168,7 @@ class ChatModel:
         self.template = template
         self.runner = runner
         self.tuning = tuning
-        """None where no GPU kernels run."""
+        """The records that its kernels run by."""
         self.engine = Engine(runner)
 
     @classmethod
@@ -202,11 +204,12 @@ class ChatModel:
                     choice = await choose(storage)
                     backend, device = choice.backend, choice.device
                     if backend == "wasm":
-                        runner = await _load_wasm(file, replace(options, kv=None), on_progress)
+                        asked = replace(options, kv=None)
+                        runner, kept = await _load_wasm(file, asked, storage, records, on_progress)
                 except (UnsupportedModelError, OutOfMemoryError) as refused:
                     backend, device = "webgpu", await _any_device(refused)
             elif backend == "wasm":
-                runner = await _load_wasm(file, options, on_progress)
+                runner, kept = await _load_wasm(file, options, storage, records, on_progress)
             if backend == "webgpu":
                 device = device or await Device.open()
                 store = default_store(device, storage)
@@ -371,8 +374,12 @@ async def _any_device(refused: TilewrightError) -> Device:
 
 
 async def _load_wasm(
-    file: ModelFile, options: LoadOptions, on_progress: OnProgress | None
-) -> WasmRunner:
+    file: ModelFile,
+    options: LoadOptions,
+    storage: Storage | None,
+    shipped: str,
+    on_progress: OnProgress | None,
+) -> tuple[WasmRunner, ModelTuning]:
     if options.kv not in (None, "f32"):
         raise InvalidRequestError(
             f"The WebAssembly backend keeps its KV cache in f32, not in {options.kv} yet: leave "
@@ -384,14 +391,19 @@ async def _load_wasm(
         if on_progress is not None:
             on_progress(Progress("weights", done, total, seconds))
 
-    return await WasmRunner.load(
+    machine = here()
+    store = wasm_tuning.default_store(machine, storage)
+    known = await store.load(shipped)
+    runner = await WasmRunner.load(
         file,
         context_length=options.context_length,
         max_sequences=options.max_sequences,
         threads=options.threads,
         memory_budget=options.memory_budget,
+        choose=wasm_tuning.chooser(known, machine),
         on_progress=report,
     )
+    return runner, ModelTuning(runner, store, known)
 
 
 class _Completion:

@@ -72,7 +72,7 @@ async def answer(
     """
     tuning: ModelTuning | None = model.tuning
     if tuning is None:
-        raise InvalidRequestError("This model runs on the CPU: there are no GPU kernels to tune.")
+        raise InvalidRequestError("This model has no kernels to tune.")
     if message["type"] == "tune":
         return await _tune(tuning, message, idle, send)
     count = 0

@@ -28,7 +28,8 @@ def host() -> Host:
     zero = f32x4.const(0.0)
     probe.function("probe").do(f32x4.relaxed_madd(zero, zero, zero))
     js = bridge()
-    return Host(bool(js.validates(probe.assemble())), int(js.cores()), BrowserMemory, "load")
+    relaxed = bool(js.validates(probe.assemble()))
+    return Host(relaxed, int(js.cores()), BrowserMemory, "load", str(js.engine()), tiers=True)
 
 
 class BrowserMemory:

@@ -81,6 +81,10 @@ class Host:
     """(bytes, whether threads share it) -> a zeroed memory; OutOfMemoryError."""
     splat: Splat = "shuffle"
     """What is likely to be fast here; see ``kernels.linear.Tuning``."""
+    engine: str = ""
+    """Name and version of what compiles the modules."""
+    tiers: bool = False
+    """Whether it compiles better code while a module runs."""
 
 
 def here() -> Host:

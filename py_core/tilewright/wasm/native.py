@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import importlib.metadata
 import os
+import platform
 import threading
 from collections.abc import Awaitable
 from typing import Any
@@ -21,9 +23,10 @@ from .host import MOST_PAGES, PAGE, Host, no_room, pages
 def host() -> Host:
     """Return what this machine offers. Raises DeviceUnavailableError without wasmtime."""
     _wasmtime()
+    engine = f"wasmtime {importlib.metadata.version('wasmtime')} {platform.machine()}"
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return Host(True, cores, NativeMemory)
+    return Host(True, cores, NativeMemory, engine=engine)
 
 
 class NativeMemory:

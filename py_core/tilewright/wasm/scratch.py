@@ -9,6 +9,11 @@ from ..graph.ops import ExpertLinear, Graph, Linear, Rope, Route, Rows
 from .kernels import attention, quantize
 from .weights import matrix_bytes
 
+TRIAL_TOKENS = 32
+"""Tokens of the prompts on which kernels are timed."""
+TRIAL_CALLS = 256
+"""Calls of a kernel that are timed together."""
+
 
 def bytes_read(graph: Graph) -> int:
     """Return the bytes of weights that one token reads."""
@@ -33,6 +38,19 @@ def scratch_bytes(graph: Graph, counts: Mapping[Rows, int]) -> int:
             wide = 2 * op.out.width if op.gated else op.out.width
             products = max(products, counts[op.out.rows] * max(wide, used) * 4)
     return inputs + products + 128
+
+
+def trial_bytes(graph: Graph) -> int:
+    """Return the bytes in which kernels are timed: operands, x quantized both ways, products."""
+    most = columns = 0
+    for op in graph.ops:
+        if isinstance(op, Linear | ExpertLinear):
+            many = isinstance(op, Linear) and op.out.rows is Rows.TOKENS
+            rows = op.expert_rows if isinstance(op, ExpertLinear) else op.weight.rows
+            most = max(most, 4 * rows * (TRIAL_TOKENS if many else 1))
+            columns = max(columns, op.weight.columns)
+    x = sum(quantize.activation_bytes(columns + 31, wide=wide) for wide in (False, True))
+    return 32 * TRIAL_CALLS + TRIAL_TOKENS * x + max(most, 4 * columns) + 128
 
 
 def private_bytes(graph: Graph) -> int:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...engine import wasm_tuning
 from ...engine.runner import ModelRunner
 from ...engine.tuning import BUDGET, TuningResult, default_store, tune
+from ...engine.wasm_runner import WasmRunner
 from ...errors import InvalidRequestError, SourceError
+from ...formats.model_file import ModelFile
 from ...formats.open import open_model
-from ...tuning.store import Records
+from ...tuning.store import Records, Store
 from ...tuning.tuner import Event
+from ...wasm.assembler import Module, memory_copy
+from ...wasm.host import IMPORTED, Host, here
 from ...webgpu.device import Device
+from ...webgpu.memory import Progress
 from ...webgpu.profile import copy_bandwidth
+from ..chat import LoadOptions, as_asked
 from . import options
 
 
@@ -22,6 +31,7 @@ def add_commands(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("tune", help="time kernels on this device, keep the fastest")
     options.add_model(parser)
+    options.add_backend(parser)
     add = parser.add_argument
     add("--budget", type=float, default=BUDGET, metavar="SECONDS", help="of measuring")
     add("--out", metavar="RECORDS.json", help="write this device's records to a file as well")
@@ -39,39 +49,89 @@ async def _tune(arguments: argparse.Namespace) -> None:
 
     if not arguments.budget >= 0:
         raise InvalidRequestError("The budget is a number of seconds, 0 or more.")
-    device = await Device.open()
-    store = default_store(device)
-    records = await store.load()
-    if arguments.records is not None:
-        count = records.load_json(options.read_text(arguments.records))
-        if not count:
-            raise InvalidRequestError(f"{arguments.records} holds no tuning records.")
-        await store.save(records)
-    bandwidth = await copy_bandwidth(device, 32 << 20, 3)
-    file = await open_model(await options.local_path(arguments.model))
+    asked = LoadOptions(quantize=arguments.quantize)
+    file = as_asked(await open_model(await options.local_path(arguments.model)), asked)
     bar = options.ProgressBar(enabled=sys.stderr.isatty() and not arguments.quiet)
+    load = _load_wasm if arguments.backend == "wasm" else _load_gpu
     try:
-        runner = await ModelRunner.load(
-            device,
-            file,
-            context_length=arguments.context,
-            kv=arguments.kv,
-            max_sequences=1,
-            on_progress=bar.show,
-        )
+        loaded = await load(file, arguments, bar.show)
         bar.close()
-        table = Table(bandwidth)
+        records = await loaded.store.load()
+        table = Table(loaded.bandwidth)
         try:
+            if arguments.records is not None:
+                count = records.load_json(options.read_text(arguments.records))
+                if not count:
+                    raise InvalidRequestError(f"{arguments.records} holds no tuning records.")
+                await loaded.store.save(records)
             result = await tune(
-                runner, records, store=store, budget=arguments.budget, on_event=table.show
+                loaded.runner,
+                records,
+                store=loaded.store,
+                budget=arguments.budget,
+                on_event=table.show,
             )
         finally:
-            await runner.close()
+            await loaded.runner.close()
     finally:
         file.close()
     if arguments.out is not None:
         _write(arguments.out, records)
-    print_json(table.summary(result, device, arguments.model))
+    print_json(table.summary(result, loaded.name, arguments.model))
+
+
+@dataclass
+class _Loaded:
+    """A model on what is to be measured."""
+
+    runner: ModelRunner | WasmRunner
+    store: Store
+    bandwidth: float
+    """Bytes per second that a copy reads."""
+    name: str
+
+
+async def _load_gpu(file: ModelFile, arguments: argparse.Namespace, show: Any) -> _Loaded:
+    device = await Device.open()
+    bandwidth = await copy_bandwidth(device, 32 << 20, 3)
+    runner = await ModelRunner.load(
+        device,
+        file,
+        context_length=arguments.context,
+        kv=arguments.kv,
+        max_sequences=1,
+        on_progress=show,
+    )
+    return _Loaded(runner, default_store(device), bandwidth, device.name)
+
+
+async def _load_wasm(file: ModelFile, arguments: argparse.Namespace, show: Any) -> _Loaded:
+    machine = here()
+    runner = await WasmRunner.load(
+        file,
+        context_length=arguments.context,
+        max_sequences=1,
+        threads=arguments.threads,
+        on_progress=lambda done, total, seconds: show(Progress("weights", done, total, seconds)),
+    )
+    store = wasm_tuning.default_store(machine)
+    return _Loaded(runner, store, _copy_bandwidth(machine), runner.device_name)
+
+
+def _copy_bandwidth(machine: Host, nbytes: int = 64 << 20) -> float:
+    """Return the bytes per second that one thread's copy reads."""
+    module = Module(IMPORTED)
+    f = module.function("copy", ["i32"] * 3)
+    f.do(memory_copy(*f.parameters))
+    memory = machine.allocate(2 * nbytes, False)
+    copy = memory.instantiate(module.assemble())
+    times = []
+    for _ in range(4):
+        begun = time.perf_counter()
+        copy.call("copy", nbytes, 0, nbytes)
+        times.append(time.perf_counter() - begun)
+    memory.close()
+    return nbytes / min(times)
 
 
 def _write(path: str, records: Records) -> None:
@@ -117,11 +177,11 @@ class Table:
             f"{_gain(event.naive_seconds, event.seconds):>7}  {event.tuning}"
         )
 
-    def summary(self, result: TuningResult, device: Device, name: str) -> dict[str, Any]:
+    def summary(self, result: TuningResult, where: str, name: str) -> dict[str, Any]:
         """Return everything as JSON."""
         return {
             "tuning": name,
-            "where": f"native, {device.name}",
+            "where": f"native, {where}",
             "seconds": round(result.seconds, 3),
             "bursts": result.bursts,
             "records": len(result.records),
