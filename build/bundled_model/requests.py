@@ -48,6 +48,9 @@ class Intent:
     held_names: list[str] = field(default_factory=list)
     about: list[str] = field(default_factory=list)
     held_about: list[str] = field(default_factory=list)
+    more_names: list[str] = field(default_factory=list)
+    more_about: list[str] = field(default_factory=list)
+    """Of the training alone, so that the held-out requests stay what they were."""
     params: list[Param] = field(default_factory=list)
     ask: list[str] = field(default_factory=list)
     held_ask: list[str] = field(default_factory=list)
@@ -96,6 +99,12 @@ def intents() -> tuple[Intent, ...]:
             found[-1].names, found[-1].held_names = _split(rest, None)
         elif word == "about":
             found[-1].about, found[-1].held_about = _split(rest, "/")
+        elif word == "more":
+            what, _, listed = rest.partition(" ")
+            if what == "names":
+                found[-1].more_names = listed.split()
+            else:
+                found[-1].more_about = _split(listed, "/")[0]
         elif word in ("param", "param?"):
             names, _, kind = rest.partition("=")
             key, _, names = names.strip().partition(" ")
@@ -153,6 +162,31 @@ class Slot:
     value: Value
 
 
+KIN_NAME = 0.12
+"""Share of the training's parameters under the name that another intent has for the like."""
+
+
+@cache
+def _names_of_kind(kind: str) -> frozenset[str]:
+    """Known names of parameters of a kind, where no other of the same intent is of that kind."""
+    return frozenset(
+        name
+        for intent in intents()
+        if not intent.novel and [param.kind for param in intent.params].count(kind) == 1
+        for param in intent.params
+        if param.kind == kind
+        for name in param.names
+    )
+
+
+def _kin_names(intent: Intent, param: Param) -> list[str]:
+    """Names that other intents have for a parameter like this one, none of them held out here."""
+    if [other.kind for other in intent.params].count(param.kind) > 1:
+        return []
+    mine = {name for other in intent.params for name in other.names + other.held_names}
+    return sorted(_names_of_kind(param.kind) - mine)
+
+
 def draw_intent(words: Words, intent: Intent) -> Drawn:
     """A tool of this intent with fresh names, and a request for it."""
     rng, held_out = words.rng, words.held_out
@@ -161,6 +195,8 @@ def draw_intent(words: Words, intent: Intent) -> Drawn:
         if param.optional and rng.random() < 0.4:
             continue
         name = _choose(rng, param.names, param.held_names, held_out and rng.random() < 0.3)
+        if not held_out and rng.random() < KIN_NAME:
+            name = rng.choice(_kin_names(intent, param) or [name])
         if any(name == slot.name for slot in slots):
             name = param.key
         if len(intent.params) == 1 and rng.random() < STRANGE_NAME:
@@ -168,8 +204,10 @@ def draw_intent(words: Words, intent: Intent) -> Drawn:
         slots.append(Slot(param, name, draw(words, param.kind)))
     if rng.random() < 0.2:
         rng.shuffle(slots)
-    name = _choose(rng, intent.names, intent.held_names, held_out and rng.random() < 0.5)
-    about = _choose(rng, intent.about, intent.held_about, held_out and rng.random() < 0.5)
+    names = intent.names if held_out else intent.names + intent.more_names
+    abouts = intent.about if held_out else intent.about + intent.more_about
+    name = _choose(rng, names, intent.held_names, held_out and rng.random() < 0.5)
+    about = _choose(rng, abouts, intent.held_about, held_out and rng.random() < 0.5)
     if rng.random() < STRANGE_NAME:
         stranger = words.invented()
         name = rng.choice((stranger, f"{stranger}_{name}", f"{name}_{stranger}"))
