@@ -344,17 +344,15 @@ class WasmRunner:
 
     async def _run(self, family: Family, tokens: int, outputs: int, sequences: int) -> None:
         """Run a step; where threads are waited for too long, the next ones have fewer."""
-        seconds = 0.0
+        seconds, late = 0.0, 0
         for layer, function in self._program.functions[family]:
             if layer is not None and self.streamer is not None:
                 await self.streamer.bring(layer)
             begun = time.perf_counter()
-            self._call(function, tokens, outputs, sequences)
+            late = self._call(function, tokens, outputs, sequences)
             seconds += time.perf_counter() - begun
-        if self.threads > 1:
-            word = self.memory.read(self.plan.pool + pool.LATE, 4)
-            if self._crew.after(seconds, int.from_bytes(word, "little")):
-                self._call("rest", self.threads - self._crew.size)
+        if self.threads > 1 and self._crew.after(seconds, late):
+            self._call("rest", self.threads - self._crew.size)
 
     def _chosen(self, slot: int, chosen: int, logits: int) -> RowResult:
         """Take note of the token drawn from a row of logits: it is the slot's next input."""

@@ -30,6 +30,7 @@ from ..tuning.store import Storage
 from ..webgpu.memory import Progress
 from . import api_requests, protocol, tuning_requests
 from .chat import ChatModel, Delta, Embedded, LoadOptions, Usage
+from .ready_queue import ReadyQueue
 from .steady import SteadyModel
 
 Message = dict[str, Any]
@@ -472,6 +473,7 @@ def start(
     async def open_bytes(number: int) -> ByteSource:
         return await bridge.open_source(open_source(number))
 
+    ReadyQueue(asyncio.get_running_loop()).install()
     kept = None if storage is None else tuning_requests.PageStorage(storage)
     return WorkerLoop(post, open_bytes, storage=kept, install=install).receive
 

@@ -147,6 +147,10 @@ class Pool:
         f.do(i32.store(self._at(COUNTER), i32.load(self._at(COUNTER)) + f.parameters[0]))
         return f
 
+    def late(self) -> Expr:
+        """Return how many calls were waited for too long so far."""
+        return atomic.load(self._at(LATE))
+
     def add_rest(self) -> Function:
         """Add ``rest(count)``: so many threads, the last ones, take no part from now on."""
         f = self._module.function("rest", ["i32"])

@@ -87,7 +87,7 @@ class Steps:
         self._end = None if pool is None else pool.add_end()
 
     def add(self, name: str, calls: Sequence[Call]) -> Function:
-        """Add ``step_<name>(tokens, outputs, sequences)``."""
+        """Add ``step_<name>(tokens, outputs, sequences)``; with a pool it gives ``late()``."""
         if self._pool is None or self._begin is None or self._end is None:
             f = self._module.function(f"step_{name}", ["i32"] * 3)
             counts = _counts(f.parameters)
@@ -96,9 +96,10 @@ class Steps:
             return f
         run = self._module.function(f"run_{name}", ["i32"] * 5, export=False)
         numbered = _Walk(run, self._pool).walk(calls)
-        f = self._module.function(f"step_{name}", ["i32"] * 3)
+        f = self._module.function(f"step_{name}", ["i32"] * 3, "i32")
         first = f.call(self._begin, len(self._runs), *f.parameters)
         f.do(f.call(run, *f.parameters, first, 0), f.call(self._end, numbered))
+        f.result(self._pool.late())
         self._runs.append(run)
         return f
 

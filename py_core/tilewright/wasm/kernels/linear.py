@@ -84,7 +84,7 @@ def naive(structure: Structure) -> Tuning:
 def default(structure: Structure, *, many: bool, relaxed: bool, splat: Splat = "shuffle") -> Tuning:
     """Return a good guess without measuring; ``many``: for a prompt rather than one token."""
     plain = structure.packing.quants == "byte" or structure.wide
-    if not many:
+    if not many and splat == "shuffle":
         return Tuning("relaxed16" if relaxed and not plain else "dot16", 8, 1, splat)
     if plain:  # twice the registers
         return Tuning("dot16", 8, 2, splat)
