@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from tilewright import settings
+from tilewright.engine import whole_tokens
 from tilewright.engine.engine import Engine
 from tilewright.engine.runner import ModelRunner
 from tilewright.engine.sampling import SamplingParams
-from tilewright.engine.tuning import tune, workloads
+from tilewright.engine.tuning import ModelTuning, tune, workloads
 from tilewright.errors import CancelledError
 from tilewright.formats.open import open_model
 from tilewright.serve.cli import main
@@ -296,3 +297,92 @@ def test_the_command_writes_finds_and_imports_records(
         (tmp_path / "empty.json").write_text("{}")
         assert run_cli("--import", str(tmp_path / "empty.json")) == 2
         assert "holds no tuning records" in capsys.readouterr().err
+
+
+async def test_graphs_that_are_swapped_while_tokens_come_change_no_ids(device: Device) -> None:
+    """Fusion, steps in flight and chunks are exchanged between two tokens."""
+    async with runner_of(device) as runner:
+        engine = Engine(runner)
+        whole = await generate(engine, 20)
+        found: list[int] = []
+        choices = [whole_tokens.TokenTuning(), whole_tokens.TokenTuning(norm=False, depth=1)]
+        params = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
+        ops = []
+        async for token in engine.generate(PROMPT, params):
+            found.append(token.id)
+            if choices and len(found) % 6 == 0:
+                ops.append(len(runner.graphs["decode"].ops))
+                choice = choices.pop()
+                whole_tokens.use(runner, choice)
+                engine.pace(depth=choice.depth, prefill_chunk=8)
+        ops.append(len(runner.graphs["decode"].ops))
+        short = [id async for id in ids_of(engine, PROMPT * 3)]
+        engine.pace(depth=3, prefill_chunk=64)
+        assert [id async for id in ids_of(engine, PROMPT * 3)] == short
+        await engine.close()
+    assert found == whole
+    assert ops[1] > ops[0] == ops[2], "norms were to be apart for a while"
+
+
+async def ids_of(engine: Engine, prompt: list[int]) -> AsyncIterator[int]:
+    params = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
+    async for token in engine.generate(prompt, params):
+        yield token.id
+
+
+async def test_whole_tokens_are_recorded_and_followed(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decode without fused norms that is made to look faster is taken, also at the next load."""
+    few(monkeypatch)
+    records = Records("here")
+    apart = whole_tokens.TokenTuning(norm=False, post_norm=False)
+
+    async def odd(self: Bench, dispatches: Any) -> float:
+        self.bursts += 1
+        return 1e-3 / len(dispatches)
+
+    async with runner_of(device) as runner:
+        engine = Engine(runner)
+        before = await generate(engine)
+        plain = len(runner.graphs["decode"].ops)
+        monkeypatch.setattr(Bench, "time", odd)
+        result = await tune(runner, records, engine=engine, budget=60.0)
+        assert result.bursts > 0
+        kept = whole_tokens.chosen(runner, records)
+        assert kept is not None
+        assert (kept.norm, kept.post_norm) == (apart.norm, apart.post_norm)
+        assert await generate(engine) == before
+        assert len(runner.graphs["decode"].ops) > plain
+        again = await tune(runner, records, engine=engine)
+        assert again.bursts == 0, "what was recorded was measured again"
+        await engine.close()
+    async with runner_of(device) as runner:
+        tuning = ModelTuning(runner, None, records)
+        engine = Engine(runner)
+        tuning.follow(engine)
+        assert await generate(engine) == before
+        assert len(runner.graphs["decode"].ops) > plain
+        other = Records("elsewhere")
+        other.load_json(records.to_json())
+        assert whole_tokens.chosen(runner, other) is None, "a foreign record was used"
+        await engine.close()
+
+
+async def test_a_slow_device_still_finishes_the_largest_kernel_of_each_step(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time runs so fast that no budget is left after the first measurement of a step."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.05
+        return now
+
+    monkeypatch.setattr("tilewright.tuning.bench.time", SimpleNamespace(perf_counter=clock))
+    records = Records("here")
+    async with runner_of(device) as runner:
+        await tune(runner, records, budget=2.0)
+    searched = [record for record in records if record.tried > 2]
+    assert len({record.label for record in searched}) >= 2

@@ -98,6 +98,11 @@ class Engine:
         """Whether anything is computed or waits to be."""
         return self._task is not None and not self._task.done()
 
+    def pace(self, *, depth: int, prefill_chunk: int) -> None:
+        """Take another number of steps in flight and another size of a prompt's chunks."""
+        self._depth = max(1, depth)
+        self._scheduler.prefill_chunk = min(max(1, prefill_chunk), self._runner.prefill_chunk)
+
     @property
     def vocabulary(self) -> int:
         """Ids are 0 .. vocabulary - 1."""

@@ -24,6 +24,8 @@ DEFAULT_CONTEXT = 4096
 """Positions per sequence where neither the caller nor the model asks for fewer."""
 PREFILL_BUCKETS = (8, 64, 256)
 LOGITS_CHUNK = 64
+RING = 8
+"""Results that may be on their way."""
 EXACT_CACHE = 64 << 20
 """Bytes up to which the KV cache is f32 where the caller does not choose."""
 

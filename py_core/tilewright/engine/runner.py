@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
@@ -32,22 +32,11 @@ from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
 from ..webgpu.streaming import Streamer
 from . import families
 from .adapters import ADAPTED, Adapters
-from .families import LOGITS_CHUNK, PREFILL_BUCKETS, Family, until_cache
+from .families import LOGITS_CHUNK, PREFILL_BUCKETS, RING, Family, fused_graphs, until_cache
 from .fit import plan_load
 from .runner_protocol import RowResult, StepResult, Want
-from .sampler import Sampler
+from .sampler import Queued, Sampler
 from .sampling import SamplingParams
-
-RING = 8
-"""Results that may be on their way."""
-
-
-@dataclass(frozen=True)
-class _Queued:
-    """A result on its way: which slots, and how to read it."""
-
-    slots: tuple[int, ...]
-    logprobs: int | None
 
 
 class ModelRunner:
@@ -63,6 +52,7 @@ class ModelRunner:
         choose: Choose = default_choice,
         adapters: Adapters | None = None,
         streamer: Streamer | None = None,
+        fused: Callable[[FusionPlan], Mapping[Family, Graph]] | None = None,
     ) -> None:
         self.device = device
         self.graphs = dict(graphs)
@@ -70,6 +60,8 @@ class ModelRunner:
         """LoRA adapters; None where the model cannot have any."""
         self.streamer = streamer
         """Brings the layers that are not on the device; None where all are."""
+        self.fused = fused
+        """Graphs by another fusion plan, for the tuner; None where there is none to choose."""
         self._adapter_of: dict[int, tuple[int, float]] = {}
         """Slot -> its adapter's number and strength."""
         self._prefilled: Family = "prefill"
@@ -89,7 +81,7 @@ class ModelRunner:
         self._families: dict[Family, StepBuffers] = {}
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._replay = replayer(device, 4 * sample.RESULT_WORDS * state.max_sequences, RING)
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[Queued] = deque()
         self._sampler = Sampler(device, self.vocabulary, state.max_sequences)
         self._rows: tuple[int, ...] | None = None
         """Slots of the decode family's rows, or None when they must be written anew."""
@@ -97,6 +89,7 @@ class ModelRunner:
         self._fences: deque[Fence] = deque()
         self._decode_plans: tuple[Plan, ...] = ()
         self._decode_logprobs: int | None = None
+        self._coming: dict[Family, Graph] = {}
 
     @classmethod
     async def load(
@@ -159,6 +152,7 @@ class ModelRunner:
                 choose=choose,
                 adapters=adapters if plan.plain.logits is not None else None,
                 streamer=streamer,
+                fused=partial(fused_graphs, plan.plain, plan.fit.kv, device.capabilities),
             )
 
     # -- plans -----------------------------------------------------------------------------------
@@ -225,6 +219,10 @@ class ModelRunner:
         self._plans.clear()
         self._rows = None
 
+    def use_graphs(self, graphs: Mapping[Family, Graph]) -> None:
+        """Compute these families by other graphs of the same weights, from the next step on."""
+        self._coming = {f: g for f, g in graphs.items() if g != self.graphs.get(f)}
+
     @property
     def state(self) -> ModelState:
         """Weights, cache and tables, as the tuner reads them."""
@@ -245,17 +243,25 @@ class ModelRunner:
         self._use_adapted(await self.adapters.remove(name))
 
     def _use_adapted(self, graphs: Mapping[Family, Graph]) -> None:
-        for family in ADAPTED:
+        self._replace(ADAPTED, graphs)
+        if not graphs:
+            self._adapter_of.clear()
+
+    def _replace(self, dropped: Sequence[Family], graphs: Mapping[Family, Graph]) -> None:
+        for family in dropped:
             self.graphs.pop(family, None)
             step = self._families.pop(family, None)
             if step is not None:
                 step.release(self.device)
         self.graphs.update(graphs)
-        if not graphs:
-            self._adapter_of.clear()
-        self._plans = {key: plan for key, plan in self._plans.items() if key[0] not in ADAPTED}
-        self._sampler.forget(ADAPTED)
+        self._plans = {key: plan for key, plan in self._plans.items() if key[0] not in dropped}
+        self._sampler.forget(dropped)
         self._rows = None
+
+    def _take_graphs(self) -> None:
+        if self._coming:
+            coming, self._coming = self._coming, {}
+            self._replace(tuple(coming), coming)
 
     def adapter_serial(self, name: str) -> int:
         """Return what tells an adapter from all others; InvalidRequestError where it is none."""
@@ -306,6 +312,7 @@ class ModelRunner:
 
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
         """Submit one chunk of a sequence."""
+        self._take_graphs()
         family: Family = "all" if want == "all" else "prefill"
         if slot in self._adapter_of:
             family = "all+" if want == "all" else "prefill+"
@@ -351,16 +358,17 @@ class ModelRunner:
         step, logits = self._step(family), self._graph(family).logits
         plan = await self._sampler.plan(family, structure, step, logits)
         await self._submit([plan], self._sampler.results(1))
-        self._queue.append(_Queued((slot,), structure.logprobs))
+        self._queue.append(Queued((slot,), structure.logprobs))
         self._rows = None
 
     async def decode(self, slots: Sequence[int]) -> None:
         """Submit one decode step."""
+        self._take_graphs()
         rows = tuple(slots)
         if rows != self._rows:
             await self._enter_batch(rows)
         await self._submit(self._decode_plans, self._sampler.results(len(rows)))
-        self._queue.append(_Queued(rows, self._decode_logprobs))
+        self._queue.append(Queued(rows, self._decode_logprobs))
 
     async def _enter_batch(self, slots: tuple[int, ...]) -> None:
         """Write the rows of the decode family for a new batch; ids stay on the GPU."""

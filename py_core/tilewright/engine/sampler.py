@@ -7,7 +7,7 @@ from a step's logits (``webgpu/kernels/sample.py`` says how). Knows no prompt an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequestError, UnsupportedModelError
 from ..graph.ops import Value
@@ -25,6 +25,14 @@ def sampler_bytes(vocabulary: int, slots: int) -> int:
     scores_counts_bias = 3 * 4 * vocabulary * slots
     records = (sample.SAMPLER_BYTES + 4 * sample.RESULT_WORDS) * slots
     return partials + scores_counts_bias + sample.mask_bytes(vocabulary) * slots + records
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A result on its way: which slots, and how to read it."""
+
+    slots: tuple[int, ...]
+    logprobs: int | None
 
 
 class Sampler:

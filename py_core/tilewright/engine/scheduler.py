@@ -72,7 +72,8 @@ class Scheduler:
         self.running: list[Sequence] = []
         """In order of admission."""
         self.preemptions = 0
-        self._prefill_chunk = prefill_chunk
+        self.prefill_chunk = prefill_chunk
+        """Most tokens of a prompt in one step."""
         self._max_waiting = max_waiting
         self._slots = list(range(max_sequences))
         self._decoded_last = True
@@ -203,7 +204,7 @@ class Scheduler:
         if not self._reserve(sequence, len(sequence.ids)):
             return Drain() if sequence.state is State.RUNNING else None
         start = sequence.computed
-        end = min(len(sequence.ids), start + self._prefill_chunk)
+        end = min(len(sequence.ids), start + self.prefill_chunk)
         last = end == len(sequence.ids)
         return Prefill(sequence, tuple(sequence.ids[start:end]), start, last)
 

@@ -22,13 +22,16 @@ from ..tuning.workload import Workload
 from ..webgpu.api import library
 from ..webgpu.device import Device
 from ..webgpu.profile import ceilings
-from . import wasm_tuning
+from . import wasm_tuning, whole_tokens
+from .engine import Engine
 from .families import Family
 from .runner import ModelRunner
 from .wasm_runner import WasmRunner
 
 BUDGET = 30.0
 """Seconds."""
+WHOLE_TOKENS = 0.12
+"""Of the budget, for timing whole tokens at the end."""
 
 
 def default_store(device: Device, storage: Storage | None = None) -> Store:
@@ -76,12 +79,17 @@ def workloads(runner: ModelRunner) -> list[Workload]:
     return made
 
 
-def use(runner: ModelRunner | WasmRunner, records: Records) -> None:
-    """Let a runner compute with what is recorded, from its next step on."""
+def use(runner: ModelRunner | WasmRunner, records: Records, engine: Engine | None = None) -> None:
+    """Let a runner, and the engine over it, compute with what is recorded, from the next step."""
     if isinstance(runner, WasmRunner):
         runner.use(wasm_tuning.chooser(records, runner.machine))
-    else:
-        runner.use(records.choose)
+        return
+    runner.use(records.choose)
+    whole = whole_tokens.chosen(runner, records)
+    if whole is not None:
+        whole_tokens.use(runner, whole)
+        if engine is not None:
+            engine.pace(depth=whole.depth, prefill_chunk=whole.chunk)
 
 
 async def tune(
@@ -94,8 +102,11 @@ async def tune(
     idle: Callable[[], bool] | None = None,
     cancelled: Callable[[], bool] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    engine: Engine | None = None,
 ) -> TuningResult:
     """Tune what ``records`` do not hold yet, keep them in ``store``, and let ``runner`` use them.
+
+    ``engine``: over the runner; it gets the number of steps in flight and the size of a chunk.
 
     ``budget``: seconds of measuring; ``share``: of the time while ``idle()``. Raises CancelledError
     (what was found until then is kept), OutOfMemoryError, DeviceLostError.
@@ -118,7 +129,11 @@ async def tune(
         tuner = Tuner(bench, records, on_event)
         if isinstance(runner, ModelRunner) and not records.ceilings and tuner.missing(steps):
             records.ceilings = await ceilings(runner.device)
-        await tuner.tune(steps)
+        if isinstance(bench, Bench) and isinstance(runner, ModelRunner):
+            await tuner.tune(steps, budget * WHOLE_TOKENS)
+            await whole_tokens.tune(runner, records, bench, tuner)
+        else:
+            await tuner.tune(steps)
     except CancelledError:
         with contextlib.suppress(SourceError):
             await _keep(store, records, bench.bursts)
@@ -128,7 +143,7 @@ async def tune(
             step.release()
         bench.release()
     await _keep(store, records, bench.bursts)
-    use(runner, records)
+    use(runner, records, engine)
     return TuningResult(records, budget - bench.left, bench.bursts)
 
 
@@ -150,7 +165,14 @@ class ModelTuning:
         self.records = records
         self._runner = runner
         self._store = store
+        self._engine: Engine | None = None
         self._running: asyncio.Task[TuningResult] | None = None
+
+    def follow(self, engine: Engine) -> None:
+        """Let the engine over the runner keep the pace that is recorded, now and after tuning."""
+        self._engine = engine
+        if not isinstance(self._runner, WasmRunner):
+            use(self._runner, self.records, engine)
 
     async def run(self, **options: Any) -> TuningResult:
         """Tune with the options of ``tune``; BusyError while it is running already.
@@ -161,7 +183,12 @@ class ModelTuning:
             raise BusyError("This model is being tuned already: wait, or stop that first.")
         stopping = False
         given = tune(
-            self._runner, self.records, store=self._store, cancelled=lambda: stopping, **options
+            self._runner,
+            self.records,
+            store=self._store,
+            cancelled=lambda: stopping,
+            engine=self._engine,
+            **options,
         )
         self._running = asyncio.ensure_future(given)
         try:
@@ -170,7 +197,7 @@ class ModelTuning:
             stopping = True  # not in the middle of a measurement, whose buffers must be freed
             with contextlib.suppress(Exception):
                 await self._running
-            use(self._runner, self.records)
+            use(self._runner, self.records, self._engine)
             raise
         finally:
             self._running = None
@@ -187,7 +214,7 @@ class ModelTuning:
                 "of Tilewright.",
                 field="records",
             )
-        use(self._runner, self.records)
+        use(self._runner, self.records, self._engine)
         if self._store is not None:
             await self._store.save(self.records)
         return count

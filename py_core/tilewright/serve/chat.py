@@ -170,6 +170,8 @@ class ChatModel:
         self.tuning = tuning
         """The records that its kernels run by."""
         self.engine = Engine(runner)
+        if tuning is not None:
+            tuning.follow(self.engine)
 
     @classmethod
     async def load(

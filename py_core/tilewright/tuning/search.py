@@ -31,6 +31,8 @@ _HALVING = 0.3
 machine."""
 _MOST = 256
 """Instances per burst."""
+_AT_LEAST = 3
+"""Candidates besides naive and default that a kernel gets which must be finished."""
 
 
 @dataclass
@@ -62,11 +64,12 @@ async def search(
     until: float,
     report: Callable[[Outcome], None],
     liked: Sequence[Any] = (),
+    must: bool = False,
 ) -> Outcome:
     """Search a kernel's space until ``bench.left`` falls to ``until`` seconds.
 
     ``default_seconds``: of one instance, as a first guess; ``liked``: Tunings to try early. Naive
-    and default are always timed.
+    and default are always timed, and with ``must`` some more, however little time is left.
     """
     module, structure, capabilities = subject.module, subject.structure, bench.capabilities
     naive = module.naive(structure)
@@ -81,7 +84,7 @@ async def search(
     expected = await bench.expected(subject, naive)
     for tuning in tunings:
         required = tuning in (naive, default)
-        if bench.left <= enough and not required:
+        if bench.left <= enough and not required and not (must and outcome.tried < 2 + _AT_LEAST):
             break
         try:
             candidate = await bench.candidate(subject, tuning)

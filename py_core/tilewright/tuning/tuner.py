@@ -7,6 +7,7 @@ and runners-up in their place. Knows workloads and records; no sequences.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ _SLOW = 4e-3
 """Seconds of a dispatch over ``FEW_TOKENS`` from which on the rest of a chunk is left out."""
 _FINAL_SHARE = 0.2
 """Of the budget, for whole steps."""
+_TIMED_SHARE = 0.25
+"""Of a step's budget, for timing the defaults; what is not timed by then is estimated."""
 _SMALL = 0.005
 """Kernels with a smaller share of a step keep their default without a search."""
 
@@ -101,6 +104,8 @@ class Tuner:
         self._on_event = on_event
         self._liked: dict[Any, Sequence[Any]] = {}
         self._total = 0
+        self._told: set[str] = set()
+        """Keys of the kernels that are done."""
 
     def missing(self, workloads: Sequence[Step]) -> int:
         """Return how many kernels have no record yet."""
@@ -111,15 +116,23 @@ class Tuner:
             for subject in workload.subjects()
         )
 
-    async def tune(self, workloads: Sequence[Step]) -> None:
+    async def tune(self, workloads: Sequence[Step], floor: float = 0.0) -> None:
         """Tune every step; ``records`` holds what was found, also when cancelled on the way.
 
-        Raises CancelledError when the bench is stopped.
+        ``floor``: seconds of the budget to leave over. Raises CancelledError when the bench is
+        stopped.
         """
         self._total = sum(len(workload.subjects()) for workload in workloads)
         for number, workload in enumerate(workloads):
-            left = self._bench.left
-            await self._workload(workload, left - left / (len(workloads) - number))
+            left = self._bench.left - floor
+            await self._workload(workload, floor + left - left / (len(workloads) - number))
+
+    def keep_defaults(self, workload: Step) -> None:
+        """Record the defaults of a step's kernels that have no record."""
+        for subject in workload.subjects():
+            if self._records.find(subject.module, subject.structure, self._bench.capabilities):
+                continue
+            self._records.put(self._default_record(subject, 0.0))
 
     async def _workload(self, workload: Step, floor: float) -> None:
         """Tune one step until ``bench.left`` falls to ``floor``."""
@@ -127,7 +140,7 @@ class Tuner:
         if not missing or self._bench.left <= floor:
             return
         await workload.fill()
-        times = await self._default_times(workload)
+        times = await self._default_times(workload, floor)
         whole = sum(times.values())
         missing.sort(key=lambda subject: -times[subject])
         end = floor + (self._bench.left - floor) * _FINAL_SHARE
@@ -138,22 +151,33 @@ class Tuner:
                 self._keep_default(workload, subject, share, times[subject])
                 continue
             left = self._bench.left - end
-            if left <= 0:
+            if left <= 0 and outcomes:  # the largest kernel of a step is always finished
                 break
+            left = max(left, 0.0)
             rest = sum(times[s] for s in missing[number:])
             # at least half a fair piece: small kernels compile as slowly as large ones
             part = left * max(times[subject] / rest, 0.5 / (len(missing) - number))
+            until = self._bench.left - part
             outcomes[subject] = await self._subject(
-                workload, subject, share, times[subject], self._bench.left - part
+                workload, subject, share, times[subject], until, must=not outcomes
             )
         await self._whole_step(workload, outcomes, floor)
 
-    async def _default_times(self, workload: Step) -> dict[Subject, float]:
-        """Return the seconds of all instances of every kernel; shorten steps that are slow."""
+    async def _default_times(self, workload: Step, floor: float) -> dict[Subject, float]:
+        """Return the seconds of all instances of every kernel; shorten steps that are slow.
+
+        What should take longest comes first. A slow device has no time for all: the others are
+        estimated by their cost and the median rate of those that were timed.
+        """
         workload.use(FEW_TOKENS)
+        end = self._bench.left - (self._bench.left - floor) * _TIMED_SHARE
+        subjects = workload.subjects()
+        work = {s: _work(s.cost(self._default(s))) * s.instances for s in subjects}
         found: dict[Subject, float] = {}
         slow = False
-        for subject in workload.subjects():
+        for subject in sorted(subjects, key=lambda subject: -work[subject]):
+            if found and self._bench.left < end:
+                break
             candidate = await self._bench.candidate(subject, self._default(subject))
             await self._bench.measure(candidate, 1)  # drivers compile at the first dispatch
             await self._bench.measure(candidate, min(4, subject.instances))
@@ -161,7 +185,8 @@ class Tuner:
             slow = slow or candidate.seconds > _SLOW
         if not slow:
             workload.use(workload.capacity)
-        return found
+        rate = statistics.median(found[subject] / work[subject] for subject in found)
+        return {s: found[s] if s in found else rate * work[s] for s in subjects}
 
     def _default(self, subject: Subject) -> Any:
         return subject.module.default(subject.structure, self._bench.capabilities)
@@ -174,11 +199,19 @@ class Tuner:
         record = self._records.find(subject.module, subject.structure, capabilities)
         if record is None:
             return False
-        self._tell_record(workload, subject, record, 0.0, known=True)
+        if record.key not in self._told:
+            self._tell_record(workload, subject, record, 0.0, known=True)
         return True
 
     async def _subject(
-        self, workload: Step, subject: Subject, share: float, seconds: float, until: float
+        self,
+        workload: Step,
+        subject: Subject,
+        share: float,
+        seconds: float,
+        until: float,
+        *,
+        must: bool,
     ) -> Outcome:
         def report(outcome: Outcome) -> None:
             record = self._record(subject, outcome)
@@ -186,7 +219,7 @@ class Tuner:
 
         each = seconds / subject.instances
         liked = self._liked.get(subject.module, ())
-        outcome = await search(self._bench, subject, each, until, report, liked)
+        outcome = await search(self._bench, subject, each, until, report, liked, must)
         # What won for one shape is tried first for the next.
         self._liked[subject.module] = [candidate.tuning for candidate in outcome.finalists]
         record = self._record(subject, outcome)
@@ -212,15 +245,17 @@ class Tuner:
 
     def _keep_default(self, workload: Step, subject: Subject, share: float, seconds: float) -> None:
         """Record the default of a kernel that is not worth a search."""
-        default = self._default(subject)
-        kernel = subject.module.kernel(subject.structure, default, self._bench.capabilities)
-        each = seconds / subject.instances
-        candidate = Candidate(default, (), 1, each)
-        outcome = Outcome(kernel.label, subject.choices(self._bench.capabilities))
-        outcome.finalists, outcome.default = [candidate], candidate
-        record = self._record(subject, outcome)
+        record = self._default_record(subject, seconds)
         self._records.put(record)
         self._tell_record(workload, subject, record, share)
+
+    def _default_record(self, subject: Subject, seconds: float) -> Record:
+        default = self._default(subject)
+        kernel = subject.module.kernel(subject.structure, default, self._bench.capabilities)
+        candidate = Candidate(default, (), 1, seconds / subject.instances)
+        outcome = Outcome(kernel.label, subject.choices(self._bench.capabilities))
+        outcome.finalists, outcome.default = [candidate], candidate
+        return self._record(subject, outcome)
 
     # -- whole steps -----------------------------------------------------------------------------
 
@@ -301,6 +336,8 @@ class Tuner:
         done: bool = True,
         known: bool = False,
     ) -> None:
+        if done:
+            self._told.add(record.key)
         rates = _rates(subject.cost(self._default(subject)), record.seconds, workload)
         self._tell(
             Event(
@@ -329,6 +366,11 @@ class Tuner:
             )
         if self._on_event is not None:
             self._on_event(replace(event, total=self._total))
+
+
+def _work(cost: Cost) -> float:
+    """Return how much a dispatch has to do, in bytes: a FLOP counts as a quarter of one."""
+    return max(cost.nbytes + cost.flops / 4, 1.0)
 
 
 def _rates(cost: Cost, seconds: float, workload: Step) -> tuple[float, float]:

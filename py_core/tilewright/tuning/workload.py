@@ -237,6 +237,12 @@ class Workload:
 
         return Subject(module, structure, len(ops), build, prepare)
 
+    @property
+    def result(self) -> BufferRange:
+        """Some bytes that a step leaves, as small as what is read back of a token."""
+        place = self._step.value(self.graph.logits) if self.graph.logits else self._step.ids
+        return BufferRange(place.buffer, place.offset, min(place.size, 64))
+
     def cost(self) -> Cost:
         """Return what the whole step must move and compute."""
         return total_cost(self.calls(default_choice))

@@ -100,8 +100,7 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
     """Return the candidates worth timing, naive first, then the default."""
     found = [naive(structure), default(structure, capabilities)]
     found.append(DirectTuning(64, 4))
-    wider: list[Tuning] = [*swap.space(structure, capabilities)]
-    wider += wide.space(structure, capabilities)
+    wider = swap.space(structure, capabilities) or wide.space(structure, capabilities)
     if wider:  # always faster than any other kernel on a CPU
         quad_guess = quad_default(structure, structure.outputs, structure.tokens, capabilities)
         return list(dict.fromkeys([*found, quad_guess, *wider]))

@@ -121,11 +121,12 @@ def quad_default(
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
     found = candidates(dense_roles(structure), structure, capabilities)
-    wider = wide.space(structure, capabilities)
+    # a swap kernel, where there is one, is always faster than a wide one
+    wider = swap.space(structure, capabilities) or wide.space(structure, capabilities)
     if wider:  # always faster than a quad kernel of any size
         found = [tuning for tuning in found if not isinstance(tuning, QuadTuning)]
         found.append(quad_default(structure, structure.outputs, structure.tokens, capabilities))
-    found += [*swap.space(structure, capabilities), *wider]
+    found += wider
     return list(dict.fromkeys([naive(structure), default(structure, capabilities), *found]))
 
 
