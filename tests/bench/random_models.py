@@ -8,8 +8,10 @@ is the same. Run: ``python tests/bench/random_models.py FOLDER``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +62,17 @@ def random_blocks(
     return blocks
 
 
-def make(path: Path, shape: Shape, matrix: str, embedding: str) -> None:
-    """Write one model; the tied embedding may have another format."""
+def make(
+    path: Path,
+    shape: Shape,
+    matrix: str,
+    embedding: str,
+    words: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one model; the tied embedding may have another format.
+
+    ``words``: the metadata of a tokenizer; None: one of bytes.
+    """
     rng = np.random.default_rng(1)
     s, name = shape, shape.architecture
     head = s.width // s.heads
@@ -77,6 +88,8 @@ def make(path: Path, shape: Shape, matrix: str, embedding: str) -> None:
         f"{name}.attention.layer_norm_rms_epsilon": 1e-5,
         f"{name}.rope.freq_base": s.rope_base,
         f"{name}.rope.dimension_count": head,
+    }
+    metadata |= words or {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         # Every byte, then fillers: enough for a prompt of any text.
