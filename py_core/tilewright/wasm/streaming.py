@@ -11,8 +11,9 @@ import contextlib
 import time
 from collections.abc import Awaitable
 
-from ..errors import TilewrightError
-from .weights import Job, Loader, aligned
+from ..errors import KernelError, TilewrightError
+from ..formats.model_file import TensorInfo
+from .weights import Job, Loader, runs
 
 
 class Streamer:
@@ -29,6 +30,7 @@ class Streamer:
             if job.layer is not None:
                 self._jobs.setdefault(job.layer, []).append(job)
         self._order = sorted(self._jobs)
+        self._runs = {layer: runs(j.tensor for j in jobs) for layer, jobs in self._jobs.items()}
         self._held: int | None = None
         self._coming: tuple[int, list[Awaitable[None]]] | None = None
 
@@ -54,22 +56,24 @@ class Streamer:
             self._coming = layer, coming  # what is left still writes into the raw room
             await self._drop()
             raise
-        at = self._loader.raw
         for job in self._jobs[layer]:
-            self._loader.unpack(job, at, 0, job.tensor.rows)
-            at += aligned(job.tensor.nbytes)
-            self.bytes_read += job.tensor.nbytes
+            self._loader.unpack(job, self._place(layer, job.tensor), 0, job.tensor.rows)
+        self.bytes_read += sum(run.nbytes for run in self._runs[layer])
         self._held = layer
         self._begin(self._order[(self._order.index(layer) + 1) % len(self._order)])
         self.seconds_waiting += time.perf_counter() - begun
         await asyncio.sleep(0)  # requests are sent before the thread computes
 
+    def _place(self, layer: int, tensor: TensorInfo) -> int:
+        """Return where a tensor's bytes lie."""
+        for run in self._runs[layer]:
+            inside = tensor.offset - run.offset
+            if run.source == tensor.source and 0 <= inside < run.nbytes:
+                return self._loader.raw + run.at + inside
+        raise KernelError(f"Layer {layer} has no tensor {tensor.name}.")
+
     def _begin(self, layer: int) -> None:
-        at, coming = self._loader.raw, []
-        for job in self._jobs[layer]:
-            coming.append(self._loader.fetch(job, at))
-            at += aligned(job.tensor.nbytes)
-        self._coming = layer, coming
+        self._coming = layer, [self._loader.fetch(run) for run in self._runs[layer]]
 
     async def _drop(self) -> None:
         """Wait for what is on its way and forget it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import UnsupportedModelError
 from ..formats.floats import to_floats
@@ -25,6 +25,8 @@ from .kernels.repack import SCRATCH_BYTES, add_repack, add_repack_floats
 PIECE = 4 << 20
 """Bytes of raw weights that are staged at a time."""
 _ALIGNMENT = 64
+_GAP = 64 << 10
+"""Bytes between two tensors that are read along with them."""
 _SPARE = 64
 """Vector loads may read a little beyond a row's end."""
 
@@ -106,15 +108,39 @@ def plan_weights(
     )
 
 
+@dataclass(frozen=True)
+class Run:
+    """Bytes of a source that are read at once, and where they go in the room for raw weights."""
+
+    source: int
+    offset: int
+    nbytes: int
+    at: int
+
+
+def runs(tensors: Iterable[TensorInfo]) -> list[Run]:
+    """Return the reads that fetch ``tensors``; what lies close together is one."""
+    found: list[Run] = []
+    for tensor in sorted(tensors, key=lambda t: (t.source, t.offset)):
+        end = tensor.offset + tensor.nbytes
+        last = found[-1] if found else None
+        if last and last.source == tensor.source and tensor.offset - _end(last) <= _GAP:
+            found[-1] = replace(last, nbytes=max(end, _end(last)) - last.offset)
+        else:
+            at = 0 if last is None else last.at + -(-last.nbytes // 16) * 16
+            found.append(Run(tensor.source, tensor.offset, tensor.nbytes, at))
+    return found
+
+
+def _end(run: Run) -> int:
+    return run.offset + run.nbytes
+
+
 def layer_bytes(file: ModelFile, large: Iterable[Weight], layer: int) -> int:
     """Return the room that a layer's matrices take as they are in the file."""
     names = (name for w in large if layer_of(w) == layer for name in w.tensors)
-    return sum(aligned(file.tensor(name).nbytes) for name in names)
-
-
-def aligned(nbytes: int) -> int:
-    """Return ``nbytes`` rounded up to whole vectors."""
-    return -(-nbytes // 16) * 16
+    last = runs(file.tensor(name) for name in names)[-1]
+    return last.at + last.nbytes
 
 
 def _room(weight: Weight, streamed: Sequence[int]) -> object:
@@ -191,7 +217,7 @@ class Loader:
         place = job.address, job.first + row, self._weights.scratch
         self._repack.call(f"repack_{tensor.quant.name}", raw, rows, blocks, *place)
 
-    def fetch(self, job: Job, at: int) -> Awaitable[None]:
-        """Begin to read a whole tensor to ``at``; it is there when this was awaited."""
-        source = self._sources[job.tensor.source]
-        return self.memory.fetch(at, source, job.tensor.offset, job.tensor.nbytes)
+    def fetch(self, run: Run) -> Awaitable[None]:
+        """Begin to read a run; it is there when this was awaited."""
+        source = self._sources[run.source]
+        return self.memory.fetch(self.raw + run.at, source, run.offset, run.nbytes)

@@ -1,0 +1,290 @@
+"""Measures how models come to the device: load against bare fetch, first token, memory, streaming.
+
+``throughput``: MB/s of a first and a second visit's load, beside a bare fetch and one that is
+written to the GPU. ``first token``: a host that sends as slowly as a network does; the share is
+the first token's time over the download's, both from the start of the load. ``host memory``: of the
+page's process while weights go to the GPU (whose process is another). ``beyond memory``: half of
+the layers are read for every token; the share is the time that reading them alone would take, over
+the time of a token. Files are in the system's cache. JSON lines. With names: only those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from in_chromium import ROOT, served
+from playwright.async_api import Browser, Page, async_playwright
+
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser")]
+from model_host import ModelHost  # noqa: E402
+from random_models import make_all  # noqa: E402
+
+from tilewright.engine.engine import Engine  # noqa: E402
+from tilewright.engine.sampling import SamplingParams  # noqa: E402
+from tilewright.engine.wasm_runner import WasmRunner  # noqa: E402
+from tilewright.formats.open import open_model  # noqa: E402
+from tilewright.testing import launch_options  # noqa: E402
+
+FOLDER = ROOT / ".build" / "bench"
+NAME = "S.Q4_0.gguf"
+DOWNLOAD_S = 15.0
+TOKENS = 24
+LOAD = """async ([url, options]) => {
+  const { Tilewright } = await import("./tilewright.js");
+  const begun = Date.now();
+  let first = 0;
+  const onProgress = ({ phase }) => { if (phase === "weights") first ||= Date.now(); };
+  const given = { context_length: 256, max_sequences: 1, ...options, onProgress };
+  const engine = await Tilewright.load(url, given);
+  const loaded = Date.now();
+  let token = 0, seconds = 0, count = 0;
+  if (options.backend === "wasm") {
+    const sampling = { max_tokens: 25, temperature: 0, ignore_eos: true };
+    for await (const part of engine.complete({ ids: [3, 4, 5, 6], sampling })) {
+      if (part.tokens.length) token ||= Date.now();
+      if (part.usage) seconds = part.usage.completion_s;
+      count += part.tokens.length;
+    }
+  }
+  const stats = await engine.stats();
+  await engine.unload();
+  return { begun, first, loaded, token, seconds, count, stats };
+}"""
+BARE = """async (url) => {
+  const timed = async (work) => {
+    const begun = performance.now();
+    await work();
+    return (performance.now() - begun) / 1000;
+  };
+  const drain = async () => { for await (const _ of (await fetch(url)).body); };
+  const limits = { requiredLimits: { maxBufferSize: 2 ** 28 } };
+  const device = await (await navigator.gpu?.requestAdapter())?.requestDevice(limits);
+  const write = async () => {
+    const bytes = await (await fetch(url)).arrayBuffer();
+    const size = (bytes.byteLength + 3) & ~3;
+    const buffer = device.createBuffer({ size, usage: GPUBufferUsage.COPY_DST });
+    device.queue.writeBuffer(buffer, 0, bytes, 0, bytes.byteLength & ~3);
+    await device.queue.onSubmittedWorkDone();
+    buffer.destroy();
+  };
+  return { fetch: await timed(drain), write: device ? await timed(write) : null };
+}"""
+READ = """async (url) => {
+  const store = new StoreConnection();
+  const source = await store.open({ url });
+  const begun = performance.now();
+  for await (const _ of source.stream(0, source.size));
+  const seconds = (performance.now() - begun) / 1000;
+  source.close();
+  return source.size / seconds;
+}"""
+
+
+def tell(what: str, where: str, **numbers: Any) -> None:
+    """Print one line of results."""
+    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in numbers.items()}
+    print(
+        json.dumps({"bench": f"store: {what}", "where": where, "model": NAME, **rounded}),
+        flush=True,
+    )
+
+
+class Memory:
+    """Samples the memory of a page's process."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self.peak = 0.0
+
+    async def now(self) -> float:
+        """Return the proportional set size of all pages' processes in MB."""
+        session = await self._browser.new_browser_cdp_session()
+        found = await session.send("SystemInfo.getProcessInfo")
+        await session.detach()
+        total = 0
+        for process in found["processInfo"]:
+            if process["type"] == "renderer":
+                with suppress(OSError):
+                    for line in Path(f"/proc/{process['id']}/smaps_rollup").read_text().split("\n"):
+                        total += int(line.split()[1]) if line.startswith("Pss:") else 0
+        return total / 1000
+
+    async def watch(self) -> None:
+        """Keep the peak until cancelled."""
+        while True:
+            self.peak = max(self.peak, await self.now())
+            await asyncio.sleep(0.1)
+
+
+async def throughput(page: Page, host: ModelHost, size: int) -> None:
+    """Tell how fast a load is, beside what a fetch alone takes."""
+    url = f"{host.storage}/{NAME}"
+    bare = [await page.evaluate(BARE, url) for _ in range(3)]
+    fetch = min(times["fetch"] for times in bare)
+    written = min((times["write"] for times in bare if times["write"]), default=0.0)
+    for backend in ("wasm", "webgpu"):
+        at = f"{url}?{backend}"
+        numbers = {}
+        for visit in ("first", "second"):
+            found = await page.evaluate(LOAD, [at, {"backend": backend}])
+            numbers[f"{visit}_visit_mb_s"] = size / 1e3 / (found["loaded"] - found["first"])
+        tell(
+            "throughput",
+            "chromium",
+            backend=backend,
+            **numbers,
+            bare_fetch_mb_s=size / 1e6 / fetch,
+            fetch_and_write_buffer_mb_s=size / 1e6 / written if written else None,
+        )
+
+
+async def first_token(page: Page, host: ModelHost, size: int) -> None:
+    """Tell when the first token comes, beside when the last byte does."""
+    connections = 4
+    host.bytes_per_second = size / DOWNLOAD_S / connections
+    host.sent = 0
+    asking = asyncio.ensure_future(
+        page.evaluate(LOAD, [f"{host.storage}/{NAME}?slow", {"backend": "wasm"}])
+    )
+    while host.sent < size and not asking.done():
+        await asyncio.sleep(0.01)
+    ended = time.time() * 1000
+    found = await asking
+    host.bytes_per_second = 0
+    download, token = ended - found["begun"], found["token"] - found["begun"]
+    tell(
+        "first token",
+        "chromium",
+        backend="wasm",
+        download_s=download / 1000,
+        first_token_s=token / 1000,
+        first_token_share_of_download=token / download,
+    )
+
+
+async def host_memory(browser: Browser, page: Page, host: ModelHost, size: int) -> None:
+    """Tell what a load to the GPU adds to the memory of the page's process."""
+    url = f"{host.storage}/{NAME}?memory"
+    await page.evaluate(LOAD, [f"{host.storage}/S.Q8_0.gguf?warm", {"backend": "webgpu"}])
+    memory = Memory(browser)
+    before = await memory.now()
+    watching = asyncio.ensure_future(memory.watch())
+    await page.evaluate(LOAD, [url, {"backend": "webgpu"}])
+    watching.cancel()
+    tell(
+        "host memory",
+        "chromium",
+        backend="webgpu",
+        model_mb=size / 1e6,
+        before_mb=before,
+        peak_mb=memory.peak,
+        grown_mb=memory.peak - before,
+    )
+
+
+async def beyond_memory_in_page(page: Page, host: ModelHost) -> None:
+    """Tell the speed of a model of which half is read for every token."""
+    url = f"{host.storage}/{NAME}?streamed"
+    whole = await page.evaluate(LOAD, [url, {"backend": "wasm"}])
+    rate = max([await page.evaluate(READ, url) for _ in range(3)])
+    taken = whole["stats"]["device_bytes"]
+    streamed = await page.evaluate(
+        LOAD, [url, {"backend": "wasm", "memory_budget": int(taken * 0.75)}]
+    )
+    stats = streamed["stats"]
+    _tell_streaming(
+        "chromium",
+        taken,
+        whole["seconds"] / (whole["count"] - 1),
+        streamed["seconds"] / (streamed["count"] - 1),
+        stats,
+        stats["streamed_bytes"] / (streamed["count"] + 1),
+        rate,
+    )
+
+
+def _tell_streaming(
+    where: str, taken: int, whole: float, streamed: float, stats: Any, nbytes: float, rate: float
+) -> None:
+    tell(
+        "beyond memory",
+        where,
+        backend="wasm",
+        whole_mb=taken / 1e6,
+        budget_mb=stats["device_bytes"] / 1e6,
+        streamed_layers=int(stats["streamed_layers"]),
+        read_per_token_mb=nbytes / 1e6,
+        storage_mb_s=rate / 1e6,
+        whole_tokens_s=1 / whole,
+        streamed_tokens_s=1 / streamed,
+        share_of_storage_speed=nbytes / rate / streamed,
+    )
+
+
+async def _seconds_per_token(runner: WasmRunner) -> float:
+    engine = Engine(runner)
+    params = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+    times = []
+    async for _ in engine.submit([3, 4, 5, 6], params):
+        times.append(time.perf_counter())
+    await engine.close()
+    return (times[-1] - times[0]) / (len(times) - 1)
+
+
+async def beyond_memory() -> None:
+    """Tell the same natively."""
+    options: dict[str, Any] = {"context_length": 256, "max_sequences": 1}
+    with closing(await open_model(str(FOLDER / NAME))) as file:
+        runner = await WasmRunner.load(file, **options)
+        whole, taken = await _seconds_per_token(runner), runner.device_bytes
+        await runner.close()
+        runner = await WasmRunner.load(file, memory_budget=int(taken * 0.75), **options)
+        seconds = await _seconds_per_token(runner)
+        stats = {**runner.plan_stats(), "device_bytes": runner.device_bytes}
+        await runner.close()
+        source: Any = file.sources[0]
+        rate = 0.0
+        for _ in range(3):
+            begun = time.perf_counter()
+            for at in range(0, source.size - (1 << 20), 1 << 20):
+                source.read_apart(at, 1 << 20)
+            rate = max(rate, (source.size - (1 << 20)) / (time.perf_counter() - begun))
+    nbytes = stats["streamed_bytes"] / (TOKENS + 1)
+    _tell_streaming("native", taken, whole, seconds, stats, nbytes, rate)
+
+
+async def main() -> None:
+    """Run what is named, or all."""
+    wanted = set(sys.argv[1:]) or {"throughput", "first-token", "memory", "streaming"}
+    make_all(FOLDER, ("S",))
+    size = (FOLDER / NAME).stat().st_size
+    if "streaming" in wanted:
+        await beyond_memory()
+    if wanted == {"streaming-native"}:
+        return await beyond_memory()
+    with ModelHost(FOLDER) as host:
+        async with served(FOLDER) as address, async_playwright() as playwright:
+            browser = await playwright.chromium.launch(**launch_options())
+            context = await browser.new_context(bypass_csp=True)
+            page = await context.new_page()
+            page.set_default_timeout(0)
+            await page.goto(f"{address}/test.html")
+            if "throughput" in wanted:
+                await throughput(page, host, size)
+            if "first-token" in wanted:
+                await first_token(page, host, size)
+            if "memory" in wanted:
+                await host_memory(browser, page, host, size)
+            if "streaming" in wanted:
+                await beyond_memory_in_page(page, host)
+            await browser.close()
+    return None
+
+
+asyncio.run(main())
