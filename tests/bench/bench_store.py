@@ -38,8 +38,12 @@ TOKENS = 24
 LOAD = """async ([url, options]) => {
   const { Tilewright } = await import("./tilewright.js");
   const begun = Date.now();
-  let first = 0;
-  const onProgress = ({ phase }) => { if (phase === "weights") first ||= Date.now(); };
+  let first = 0, last = 0;
+  const onProgress = ({ phase }) => {
+    if (phase !== "weights") return;
+    last = Date.now();
+    first ||= last;
+  };
   const given = { context_length: 256, max_sequences: 1, ...options, onProgress };
   const engine = await Tilewright.load(url, given);
   const loaded = Date.now();
@@ -54,7 +58,7 @@ LOAD = """async ([url, options]) => {
   }
   const stats = await engine.stats();
   await engine.unload();
-  return { begun, first, loaded, token, seconds, count, stats };
+  return { begun, first, last, loaded, token, seconds, count, stats };
 }"""
 BARE = """async (url) => {
   const timed = async (work) => {
@@ -122,9 +126,9 @@ class Memory:
             await asyncio.sleep(0.1)
 
 
-async def throughput(page: Page, host: ModelHost, size: int) -> None:
+async def throughput(page: Page, folder: str, size: int) -> None:
     """Tell how fast a load is, beside what a fetch alone takes."""
-    url = f"{host.storage}/{NAME}"
+    url = f"{folder}/{NAME}"
     bare = [await page.evaluate(BARE, url) for _ in range(3)]
     fetch = min(times["fetch"] for times in bare)
     written = min((times["write"] for times in bare if times["write"]), default=0.0)
@@ -133,7 +137,8 @@ async def throughput(page: Page, host: ModelHost, size: int) -> None:
         numbers = {}
         for visit in ("first", "second"):
             found = await page.evaluate(LOAD, [at, {"backend": backend}])
-            numbers[f"{visit}_visit_mb_s"] = size / 1e3 / (found["loaded"] - found["first"])
+            numbers[f"{visit}_visit_mb_s"] = size / 1e3 / (found["last"] - found["first"])
+            numbers[f"{visit}_visit_ready_s"] = (found["loaded"] - found["begun"]) / 1000
         tell(
             "throughput",
             "chromium",
@@ -168,10 +173,10 @@ async def first_token(page: Page, host: ModelHost, size: int) -> None:
     )
 
 
-async def host_memory(browser: Browser, page: Page, host: ModelHost, size: int) -> None:
+async def host_memory(browser: Browser, page: Page, folder: str, size: int) -> None:
     """Tell what a load to the GPU adds to the memory of the page's process."""
-    url = f"{host.storage}/{NAME}?memory"
-    await page.evaluate(LOAD, [f"{host.storage}/S.Q8_0.gguf?warm", {"backend": "webgpu"}])
+    url = f"{folder}/{NAME}?memory"
+    await page.evaluate(LOAD, [f"{folder}/S.Q8_0.gguf?warm", {"backend": "webgpu"}])
     memory = Memory(browser)
     before = await memory.now()
     watching = asyncio.ensure_future(memory.watch())
@@ -188,9 +193,9 @@ async def host_memory(browser: Browser, page: Page, host: ModelHost, size: int) 
     )
 
 
-async def beyond_memory_in_page(page: Page, host: ModelHost) -> None:
+async def beyond_memory_in_page(page: Page, folder: str) -> None:
     """Tell the speed of a model of which half is read for every token."""
-    url = f"{host.storage}/{NAME}?streamed"
+    url = f"{folder}/{NAME}?streamed"
     whole = await page.evaluate(LOAD, [url, {"backend": "wasm"}])
     rate = max([await page.evaluate(READ, url) for _ in range(3)])
     taken = whole["stats"]["device_bytes"]
@@ -275,14 +280,15 @@ async def main() -> None:
             page = await context.new_page()
             page.set_default_timeout(0)
             await page.goto(f"{address}/test.html")
+            folder = f"{address}/models"
             if "throughput" in wanted:
-                await throughput(page, host, size)
+                await throughput(page, folder, size)
             if "first-token" in wanted:
                 await first_token(page, host, size)
             if "memory" in wanted:
-                await host_memory(browser, page, host, size)
+                await host_memory(browser, page, folder, size)
             if "streaming" in wanted:
-                await beyond_memory_in_page(page, host)
+                await beyond_memory_in_page(page, folder)
             await browser.close()
     return None
 

@@ -109,6 +109,16 @@ async function api({ id, path, body }) {
   reply(200, null);
 }
 
+/** Answers with `PLAN.inspect`, its `fit` for the budget and the choices that were given. */
+function inspect({ id, options, choices }) {
+  const { fail, value, fit } = PLAN.inspect ?? {};
+  if (fail) return error(id, fail.code, fail.message, fail.details);
+  const fits = choices.filter(({ bytes }) => bytes < options.memory_budget);
+  const largest = fits.sort((a, b) => b.bytes - a.bytes)[0]?.name ?? null;
+  const told = { ...fit, budget: options.memory_budget, largest_choice: largest };
+  postMessage({ type: "result", id, value: { ...value, fit: told } });
+}
+
 function error(id, code, message, details = {}) {
   postMessage({ type: "error", id, code, message, details });
 }
@@ -121,6 +131,7 @@ addEventListener("message", async ({ data }) => {
   waits.set(id, waits.get(id) ?? { stopped: false });
   if (type === "load") await load(data);
   if (type === "generate") await generate(data);
+  if (type === "inspect") inspect(data);
   if (type === "api") await api(data);
   if (type === "unload") {
     loaded = false;

@@ -184,25 +184,28 @@ def _storage(host: ModelHost) -> type[_Base]:
                 return self.answer(*host.refusals.pop(0))
             if not path.is_file():
                 return self.answer(404, {})
-            content = bytearray(path.read_bytes())
+            size = path.stat().st_size
             found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked) if host.ranges else None
-            first, last = 0, len(content) - 1
+            first, last = 0, size - 1
             headers = {"ETag": host.etag, "Content-Type": "application/octet-stream"}
             if found:
                 first = int(found[1])
                 last = min(int(found[2] or last), last)
-                headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+                headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+            with path.open("rb") as file:
+                file.seek(first)
+                content = bytearray(file.read(last + 1 - first))
             for at in [at for at in host.damage if first <= at <= last]:
                 host.damage.discard(at)
-                content[at] ^= 0xFF
+                content[at - first] ^= 0xFF
             self.answer(206 if found else 200, headers, last + 1 - first)
-            return self.send(content, first, last)
+            return self.send(content)
 
-        def send(self, content: bytearray, first: int, last: int) -> None:
-            stop = last + 1
-            if host.break_after and last > first:
-                stop, host.break_after = min(stop, first + host.break_after), 0
-            for at in range(first, stop, PIECE):
+        def send(self, content: bytearray) -> None:
+            stop = len(content)
+            if host.break_after and stop > 1:
+                stop, host.break_after = min(stop, host.break_after), 0
+            for at in range(0, stop, PIECE):
                 piece = content[at : min(at + PIECE, stop)]
                 try:
                     self.wfile.write(piece)
@@ -211,7 +214,7 @@ def _storage(host: ModelHost) -> type[_Base]:
                 host.sent += len(piece)
                 if host.bytes_per_second:
                     time.sleep(len(piece) / host.bytes_per_second)
-            self.close_connection = stop <= last
+            self.close_connection = stop < len(content)
             return None
 
         def do_OPTIONS(self) -> None:

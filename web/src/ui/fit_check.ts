@@ -1,10 +1,13 @@
 /**
  * Looks at a model before it is loaded: what it is, what it needs, and whether that fits. Reads the
- * header only; where it does not fit, offers the largest context or the file that would.
+ * header only; where it does not fit, offers the largest context, the quantization that would, and
+ * to read layers for every token.
  */
 
 import { Tilewright } from "../client.ts";
 import type { Inspection } from "../protocol.ts";
+import { StoreConnection } from "../store/connect.ts";
+import { parseReference } from "../store/hub.ts";
 import { adviceFor, codeOf, isStop } from "./advice.ts";
 import { memoryGuess } from "./device_memory.ts";
 import { byId, h } from "./dom.ts";
@@ -34,13 +37,17 @@ export class FitCheck {
     this.#stop = stop;
     this.#place.replaceChildren(h("p", { class: "field-help", role: "status" }, `Looking at ${source.label}…`));
     const budget = memoryGuess();
+    const choices = await choicesOf(source, details, stop.signal);
+    if (this.#stop !== stop) return;
     try {
       const found = await Tilewright.inspect(source.kind === "file" ? source.files : source.reference, {
         ...details,
         ...(budget === undefined ? {} : { budget, memory_budget: budget }),
+        choices: choices.map(({ name, bytes }) => ({ name, bytes })),
         signal: stop.signal,
       });
-      if (this.#stop === stop) this.#place.replaceChildren(this.#report(source, details, found));
+      const smaller = choices.find(({ name }) => name === found.fit.largest_choice);
+      if (this.#stop === stop) this.#place.replaceChildren(this.#report(source, details, found, smaller));
     } catch (error) {
       if (this.#stop !== stop || isStop(error)) return;
       const { title, message, advice } = adviceFor(codeOf(error));
@@ -50,7 +57,7 @@ export class FitCheck {
     }
   }
 
-  #report(source: ModelSource, details: LoadDetails, found: Inspection): HTMLElement {
+  #report(source: ModelSource, details: LoadDetails, found: Inspection, smaller: Offer | undefined): HTMLElement {
     const { fit } = found;
     const facts: [string, string][] = [
       ["Name", found.name],
@@ -60,9 +67,15 @@ export class FitCheck {
       ["Memory", `${format.bytes(fit.total)}: weights ${format.bytes(fit.weights)}, context ${format.bytes(fit.cache)}, work ${format.bytes(fit.activations + fit.staging)}`],
       ["This device", fit.budget ? `about ${format.bytes(fit.budget)} may be free (a guess)` : "does not say how much memory it has"],
     ];
-    const again = (label: string, changed: LoadDetails) =>
-      h("button", { type: "button", class: "plain", onclick: () => this.#load(source, { ...details, ...changed }) }, label);
+    const again = (label: string, changed: LoadDetails, other = source) =>
+      h("button", { type: "button", class: "plain", onclick: () => this.#load(other, { ...details, ...changed }) }, label);
     const shorter = !fit.fits && fit.largest_context > 0 && fit.largest_context < fit.context_length;
+    const offers = [
+      smaller && !fit.fits && again(`Load ${smaller.name} (${format.bytes(smaller.bytes)})`, {}, smaller.source),
+      shorter && again(`Load with ${format.whole(fit.largest_context)} tokens of context`, { context_length: fit.largest_context }),
+      fit.streamed_layers > 0 && fit.budget !== null &&
+        again(`Load it slowly: read ${format.bytes(fit.streamed_bytes)} for every token`, { memory_budget: fit.budget }),
+    ];
     return h(
       "div",
       { class: fit.fits ? "fit" : "fit short", role: "status" },
@@ -72,9 +85,35 @@ export class FitCheck {
       h(
         "p",
         { class: "error-foot" },
-        shorter && again(`Load with ${format.whole(fit.largest_context)} tokens of context`, { context_length: fit.largest_context }),
+        ...offers,
         again(fit.fits ? "Load it" : "Load it all the same", {}),
       ),
     );
+  }
+}
+
+/** Another file of the same model. */
+interface Offer {
+  name: string;
+  bytes: number;
+  source: ModelSource;
+}
+
+/** The quantizations of a model's repository; none where it has no list. */
+async function choicesOf(source: ModelSource, { token }: LoadDetails, signal: AbortSignal): Promise<Offer[]> {
+  if (source.kind !== "hub") return [];
+  const store = new StoreConnection();
+  try {
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    const { repository, revision } = parseReference(source.reference);
+    const { choices } = await store.resolve(source.reference, { headers, signal });
+    return choices.map(({ name, path, bytes }) => {
+      const reference = `hf:${repository}/${path}${revision === "main" ? "" : `@${revision}`}`;
+      return { name, bytes, source: { kind: "hub", label: path.split("/").at(-1)!, reference } };
+    });
+  } catch {
+    return []; // looking itself will say what is wrong
+  } finally {
+    store.terminate();
   }
 }

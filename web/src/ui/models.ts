@@ -14,6 +14,7 @@ export type ModelSource =
 export interface LoadDetails {
   token?: string;
   context_length?: number;
+  memory_budget?: number;
 }
 
 /** The model that ships with the site: the one place that names its file. */
