@@ -18,9 +18,11 @@ from ..graph.layers import layer_of, matrices, role_of
 from ..graph.ops import ExpertLinear, Graph, Weight
 from .assembler import Module
 from .host import IMPORTED, SHARED, Memory
+from .kernels.block import SCRATCH_BYTES, TABLES
 from .kernels.floats import float_bytes
 from .kernels.packing import PAIR, packing
-from .kernels.repack import SCRATCH_BYTES, add_repack, add_repack_floats
+from .kernels.repack import add_repack, add_repack_floats
+from .kernels.repack_grids import tables
 
 PIECE = 4 << 20
 """Bytes of raw weights that are staged at a time."""
@@ -186,6 +188,8 @@ class Loader:
         for quant in dict.fromkeys(job.tensor.quant for job in jobs if not job.vector):
             (add_repack if packing(quant) else add_repack_floats)(module, quant.name)
         self._repack = memory.instantiate(module.assemble())
+        self._tables = b""
+        """What lies in the scratch."""
 
     async def load(self, report: Report | None = None) -> None:
         """Load all that stays."""
@@ -213,6 +217,10 @@ class Loader:
     def unpack(self, job: Job, raw: int, row: int, rows: int) -> None:
         """Re-lay out ``rows`` of a tensor, from ``row`` on, whose bytes lie at ``raw``."""
         tensor = job.tensor
+        needed = tables(tensor.quant.name)
+        if needed and needed is not self._tables:
+            self.memory.write(self._weights.scratch + TABLES, needed)
+            self._tables = needed
         blocks = tensor.columns // tensor.quant.block
         place = job.address, job.first + row, self._weights.scratch
         self._repack.call(f"repack_{tensor.quant.name}", raw, rows, blocks, *place)

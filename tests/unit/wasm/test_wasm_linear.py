@@ -8,7 +8,16 @@ from tests.reference.linear import random_weight
 
 from tilewright.formats.quant import BY_NAME
 from tilewright.wasm.assembler import Memory, Module
-from tilewright.wasm.kernels import experts, floats, linear, packing, quantize, repack
+from tilewright.wasm.kernels import (
+    block,
+    experts,
+    floats,
+    linear,
+    packing,
+    quantize,
+    repack,
+    repack_grids,
+)
 
 wasmtime = pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
 
@@ -42,6 +51,7 @@ def test_every_candidate_is_the_numpy_twin(quant: str) -> None:
     memory = NativeMemory(MEMORY)
     memory.write(RAW, raw)
     memory.write(X, x.tobytes())
+    memory.write(SCRATCH + block.TABLES, repack_grids.tables(quant))
     module = Module(Memory("env", "memory", 1))
     repack.add_repack(module, quant)
     quantize.add_quantize(module)

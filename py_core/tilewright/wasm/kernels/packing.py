@@ -20,7 +20,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...errors import UnsupportedModelError
 from ...formats.quant import QuantType
 
 CELL_COLUMNS = 32
@@ -70,7 +69,11 @@ class Packing:
 
 
 _SIGNED = Packing("byte")
-_SIGNED_16 = Packing("byte", 16)
+
+
+def _around(zero: int, group: Literal[16, 32] = 32) -> Packing:
+    return Packing("seven", group, zero=zero, largest=2 * zero)
+
 
 PACKINGS: dict[str, Packing] = {
     "Q4_0": Packing("nibble", zero=8, largest=15),
@@ -88,22 +91,17 @@ PACKINGS: dict[str, Packing] = {
     "MXFP4": _SIGNED,
     "TQ1_0": Packing("seven", zero=1, largest=2),
     "TQ2_0": Packing("seven", zero=1, largest=2),
+    "IQ1_S": _around(9),
+    "IQ1_M": _around(9, 16),
+    "IQ2_XXS": _around(43),
+    "IQ2_XS": _around(43, 16),
+    "IQ2_S": _around(43, 16),
+    "IQ3_XXS": _around(62),
+    "IQ3_S": _around(15),
 }
 FLOAT_FORMATS = ("F32", "F16", "BF16")
 
 
 def packing(quant: QuantType) -> Packing | None:
-    """Return the layout of a format; None: it is kept as f32.
-
-    UnsupportedModelError for a format that this backend cannot read yet.
-    """
-    if quant.name in FLOAT_FORMATS:
-        return None
-    try:
-        return PACKINGS[quant.name]
-    except KeyError:
-        raise UnsupportedModelError(
-            f"The WebAssembly backend cannot read {quant.name} yet; it reads "
-            f"{', '.join((*PACKINGS, *FLOAT_FORMATS))}. Use the WebGPU backend.",
-            quant=quant.name,
-        ) from None
+    """Return the layout of a format; None: it is kept as f32."""
+    return None if quant.name in FLOAT_FORMATS else PACKINGS[quant.name]

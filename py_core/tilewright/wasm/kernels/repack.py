@@ -9,54 +9,15 @@ ggml's ``ggml-common.h``; ``tests/reference/dequantize.py`` is the twin.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ...formats.quant import BY_NAME
 from ..assembler import Expr, Function, Local, Module, f32, i32, select
+from . import repack_grids
+from .block import OFFSETS, SCALES, Block, half
 from .packing import PACKINGS, Packing
-
-SCRATCH_BYTES = 256 + 2 * 4 * 16
-"""Of one block: quants, then scales, then offsets."""
-_SCALES, _OFFSETS = 256, 320
 
 _IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 _MXFP4_LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
-
-
-def half(f: Function, bits: Expr) -> Expr:
-    """Return the f32 of a half-precision number's bits; infinities become 65536 and more."""
-    value = f.let(bits)
-    size = f32.reinterpret_i32((value & 0x7FFF) << 13) * 2.0**112
-    return f32.copysign(size, f32.reinterpret_i32(value << 16))
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A block being decoded: its bytes, and where the parts go."""
-
-    f: Function
-    at: Local
-    scratch: Local
-
-    def byte(self, offset: int, index: Expr | int = 0) -> Expr:
-        return i32.load8_u(self.at + index, offset=offset)
-
-    def signed(self, offset: int, index: Expr) -> Expr:
-        return i32.load8_s(self.at + index, offset=offset)
-
-    def half(self, offset: int, index: Expr | int = 0) -> Local:
-        return self.f.let(half(self.f, i32.load16_u(self.at + index, offset=offset)))
-
-    def put(self, column: Expr, quant: Expr) -> None:
-        self.f.do(i32.store8(self.scratch + column, quant))
-
-    def scale(self, group: Expr | int, value: Expr) -> None:
-        place = self.scratch + (group * 4 if isinstance(group, int) else group << 2)
-        self.f.do(f32.store(place, value, offset=_SCALES))
-
-    def offset(self, group: Expr | int, value: Expr) -> None:
-        place = self.scratch + (group * 4 if isinstance(group, int) else group << 2)
-        self.f.do(f32.store(place, value, offset=_OFFSETS))
 
 
 def _level(levels: tuple[int, ...], index: Expr) -> Expr:
@@ -68,14 +29,14 @@ def _level(levels: tuple[int, ...], index: Expr) -> Expr:
     return i8x16.extract_lane_s(picked, 0)
 
 
-def _nibbles(b: _Block, offset: int, change: Callable[[Expr], Expr] = lambda q: q) -> None:
+def _nibbles(b: Block, offset: int, change: Callable[[Expr], Expr] = lambda q: q) -> None:
     with b.f.range(16) as i:
         both = b.f.let(b.byte(offset, i))
         b.put(i, change(both & 15))
         b.put(i + 16, change(both >> 4))
 
 
-def _five_bits(b: _Block, high: int, low: int) -> None:
+def _five_bits(b: Block, high: int, low: int) -> None:
     bits = b.f.let(i32.load(b.at, offset=high))
     with b.f.range(16) as i:
         both = b.f.let(b.byte(low, i))
@@ -83,35 +44,35 @@ def _five_bits(b: _Block, high: int, low: int) -> None:
         b.put(i + 16, (both >> 4) | (((bits >> (i + 16)) & 1) << 4))
 
 
-def _q4_0(b: _Block) -> None:
+def _q4_0(b: Block) -> None:
     b.scale(0, b.half(0))
     _nibbles(b, 2)
 
 
-def _q4_1(b: _Block) -> None:
+def _q4_1(b: Block) -> None:
     b.scale(0, b.half(0))
     b.offset(0, b.half(2))
     _nibbles(b, 4)
 
 
-def _q5_0(b: _Block) -> None:
+def _q5_0(b: Block) -> None:
     b.scale(0, b.half(0))
     _five_bits(b, 2, 6)
 
 
-def _q5_1(b: _Block) -> None:
+def _q5_1(b: Block) -> None:
     b.scale(0, b.half(0))
     b.offset(0, b.half(2))
     _five_bits(b, 4, 8)
 
 
-def _q8_0(b: _Block) -> None:
+def _q8_0(b: Block) -> None:
     b.scale(0, b.half(0))
     with b.f.range(32) as i:
         b.put(i, b.byte(2, i))
 
 
-def _k_scales(b: _Block) -> None:
+def _k_scales(b: Block) -> None:
     """Q4_K and Q5_K: eight 6-bit scales and minima in 12 bytes after two halves."""
     d, least = b.half(0), b.half(2)
     with b.f.range(8) as g:
@@ -124,7 +85,7 @@ def _k_scales(b: _Block) -> None:
         b.offset(g, f32.neg(f32.convert_i32_s(minimum) * least))
 
 
-def _q4_k(b: _Block) -> None:
+def _q4_k(b: Block) -> None:
     _k_scales(b)
     with b.f.range(128) as i:
         both = b.f.let(b.byte(16, i))
@@ -133,7 +94,7 @@ def _q4_k(b: _Block) -> None:
         b.put(column + 32, both >> 4)
 
 
-def _q5_k(b: _Block) -> None:
+def _q5_k(b: Block) -> None:
     _k_scales(b)
     with b.f.range(128) as i:
         both, high = b.f.let(b.byte(48, i)), b.f.let(b.byte(16, i & 31))
@@ -143,7 +104,7 @@ def _q5_k(b: _Block) -> None:
         b.put(column + 32, (both >> 4) | (((high >> (shift + 1)) & 1) << 4))
 
 
-def _q6_k(b: _Block) -> None:
+def _q6_k(b: Block) -> None:
     d = b.half(208)
     with b.f.range(16) as g:
         b.scale(g, f32.convert_i32_s(b.signed(192, g)) * d)
@@ -159,7 +120,7 @@ def _q6_k(b: _Block) -> None:
         b.put(place + 96, (second >> 4) | ((high >> 6) << 4))
 
 
-def _q2_k(b: _Block) -> None:
+def _q2_k(b: Block) -> None:
     d, least = b.half(80), b.half(82)
     with b.f.range(16) as g:
         both = b.f.let(b.byte(0, g))
@@ -168,7 +129,7 @@ def _q2_k(b: _Block) -> None:
     _two_bits(b, 16)
 
 
-def _two_bits(b: _Block, offset: int, high: int | None = None) -> None:
+def _two_bits(b: Block, offset: int, high: int | None = None) -> None:
     """Put 256 quants of two bits: 32 bytes hold 128 of them, four planes of 32."""
     with b.f.range(256) as i:
         byte = b.byte(offset, ((i >> 7) << 5) + (i & 31))
@@ -178,7 +139,7 @@ def _two_bits(b: _Block, offset: int, high: int | None = None) -> None:
         b.put(i, quant)
 
 
-def _q3_k(b: _Block) -> None:
+def _q3_k(b: Block) -> None:
     d = b.half(108)
     with b.f.range(16) as g:
         low = (b.byte(96, g & 7) >> ((g >> 3) << 2)) & 15
@@ -187,12 +148,12 @@ def _q3_k(b: _Block) -> None:
     _two_bits(b, 32, high=0)
 
 
-def _iq4_nl(b: _Block) -> None:
+def _iq4_nl(b: Block) -> None:
     b.scale(0, b.half(0))
     _nibbles(b, 2, lambda q: _level(_IQ4_LEVELS, q))
 
 
-def _iq4_xs(b: _Block) -> None:
+def _iq4_xs(b: Block) -> None:
     d = b.half(0)
     with b.f.range(8) as g:
         high = (i32.load16_u(b.at, offset=2) >> (g << 1)) & 3
@@ -205,7 +166,7 @@ def _iq4_xs(b: _Block) -> None:
         b.put(column + 16, _level(_IQ4_LEVELS, both >> 4))
 
 
-def _mxfp4(b: _Block) -> None:
+def _mxfp4(b: Block) -> None:
     # 2 ** (e - 128): the levels are twice e2m1's; exponents below 2 make a subnormal float.
     e = b.f.let(b.byte(0))
     normal = (e - 1) << 23
@@ -214,7 +175,7 @@ def _mxfp4(b: _Block) -> None:
     _nibbles(b, 1, lambda q: _level(_MXFP4_LEVELS, q))
 
 
-def _tq1_0(b: _Block) -> None:
+def _tq1_0(b: Block) -> None:
     with b.f.range(8) as g:
         b.scale(g, b.half(52))
     for offset, count, first, digits in ((0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)):
@@ -226,13 +187,13 @@ def _tq1_0(b: _Block) -> None:
             power *= 3
 
 
-def _tq2_0(b: _Block) -> None:
+def _tq2_0(b: Block) -> None:
     with b.f.range(8) as g:
         b.scale(g, b.half(64))
     _two_bits(b, 0)
 
 
-_DECODERS: dict[str, Callable[[_Block], None]] = {
+_DECODERS: dict[str, Callable[[Block], None]] = {
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
     "Q5_0": _q5_0,
@@ -248,13 +209,15 @@ _DECODERS: dict[str, Callable[[_Block], None]] = {
     "MXFP4": _mxfp4,
     "TQ1_0": _tq1_0,
     "TQ2_0": _tq2_0,
+    **repack_grids.DECODERS,
 }
 
 
 def add_repack(module: Module, quant: str) -> Function:
     """Add ``repack_<quant>(raw, rows, blocks, target, first, scratch)``.
 
-    Rows of ``blocks`` blocks become rows ``first ..`` of the matrix at ``target``.
+    Rows of ``blocks`` blocks become rows ``first ..`` of the matrix at ``target``. The scratch has
+    ``block.SCRATCH_BYTES``; the format's tables (``repack_grids.tables``) lie in it.
     """
     form, block = PACKINGS[quant], BY_NAME[quant]
     f = module.function(f"repack_{quant}", ["i32"] * 6)
@@ -267,7 +230,7 @@ def add_repack(module: Module, quant: str) -> Function:
         first_ = target + (number >> 3) * pair
         cell = f.let(first_ + ((number >> 2) & 1) * form.cell_bytes + lane)
         with f.range(blocks):
-            _DECODERS[quant](_Block(f, raw, scratch))
+            _DECODERS[quant](Block(f, raw, scratch))
             for i in range(cells):
                 _scatter(f, form, scratch, cell, i)
                 cell.set(cell + 2 * form.cell_bytes)
@@ -286,10 +249,10 @@ def _scatter(f: Function, form: Packing, scratch: Local, cell: Local, number: in
     parts = 32 // form.group
     for part in range(parts):
         at = 4 * (number * parts + part)
-        scale = f32.load(scratch, offset=_SCALES + at)
+        scale = f32.load(scratch, offset=SCALES + at)
         f.do(f32.store(cell, scale, offset=form.scales_at + 16 * part))
         if form.offset:
-            offset = f32.load(scratch, offset=_OFFSETS + at)
+            offset = f32.load(scratch, offset=OFFSETS + at)
             f.do(f32.store(cell, offset, offset=form.offsets_at + 16 * part))
 
 
