@@ -63,8 +63,10 @@ globalThis.start = async (url, threads) => {
     }
     return usage;
   };
-  globalThis.prefill = async (count) => count / (await run(count, 1)).time_to_first_token_s;
-  globalThis.decode = async (count) => (await run(8, count + 1)).tokens_per_second;
+  globalThis.crew = [];
+  const noted = async (rate) => (crew.push((await engine.stats()).threads), rate);
+  globalThis.prefill = async (count) => noted(count / (await run(count, 1)).time_to_first_token_s);
+  globalThis.decode = async (count) => noted((await run(8, count + 1)).tokens_per_second);
 };
 """
 )
@@ -219,6 +221,9 @@ async def measure(browser: Browser, address: str, script: str, url: str, threads
     found["decode"] = round(rate, 1)
     # Each run also reads 8 tokens and makes the first.
     found["cpu_s_per_token"] = round((cpu_seconds() - before) / runs / (count + 9), 4)
+    crew = await page.evaluate("() => globalThis.crew ?? null")
+    if crew is not None:
+        found["threads_used"] = crew
     await context.close()
     return found
 

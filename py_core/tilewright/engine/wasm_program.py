@@ -21,6 +21,7 @@ from ..wasm import scratch as scratches
 from ..wasm.assembler import Function, Module
 from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import sample
+from ..wasm.kernels.cache import KvKind
 from .fit import Choice, Fit, advise
 
 DEFAULT_CONTEXT = 4096
@@ -86,6 +87,7 @@ async def plan_load(
     cache_tokens: int | None = None,
     threads: int = 1,
     budget: int | None = None,
+    kv: KvKind = "f32",
 ) -> Plan:
     """Read the header and decide where everything lies.
 
@@ -99,17 +101,17 @@ async def plan_load(
     plain = build_graph(file, context_length=context, constants=await read_constants(file))
     graphs = fused_families(plain)
     most = min(budget or _MOST, _MOST)
-    plan = _widest(file, graphs, context, max_sequences, cache_tokens, threads, most)
+    plan = _widest(file, graphs, context, max_sequences, cache_tokens, threads, most, kv)
     if budget is None or plan.nbytes <= most:
         return plan
     layers = _streamed(file, plan, most)
     if not layers:
         fit, _ = await plan_fit(
-            file, context_length=context, max_sequences=max_sequences, budget=budget
+            file, context_length=context, max_sequences=max_sequences, budget=budget, kv=kv
         )
         fit.require()
     tokens = plan.cache_tokens
-    return plan_memory(file, graphs, context, tokens, max_sequences, threads, layers)
+    return plan_memory(file, graphs, context, tokens, max_sequences, threads, layers, kv=kv)
 
 
 def _streamed(file: ModelFile, plan: Plan, most: int) -> tuple[int, ...]:
@@ -138,12 +140,13 @@ def _widest(
     cache_tokens: int | None,
     threads: int,
     most: int,
+    kv: KvKind,
 ) -> Plan:
     """Return the plan with the larger of the two caches that are worth having and fit."""
     tokens = cache_tokens or context * min(max_sequences, 2)
-    plan = plan_memory(file, graphs, context, tokens, max_sequences, threads)
+    plan = plan_memory(file, graphs, context, tokens, max_sequences, threads, kv=kv)
     if plan.nbytes > most and cache_tokens is None and tokens > context:
-        plan = plan_memory(file, graphs, context, context, max_sequences, threads)
+        plan = plan_memory(file, graphs, context, context, max_sequences, threads, kv=kv)
     return plan
 
 
@@ -155,6 +158,8 @@ def plan_memory(
     max_sequences: int,
     threads: int,
     streamed: Sequence[int] = (),
+    *,
+    kv: KvKind = "f32",
 ) -> Plan:
     """Give everything its address, for a cache of ``tokens`` positions."""
     layout = weights.Layout()
@@ -169,6 +174,7 @@ def plan_memory(
         tokens=tokens,
         max_sequences=max_sequences,
         chunk=chunk,
+        kv=kv,
     )
     some = next(iter(graphs.values()))
     row = 4 * some.vocabulary
@@ -203,7 +209,7 @@ def plan_memory(
         max_sequences,
         tokens,
         weights_bytes,
-        state.kv_bytes(some, tokens),
+        state.kv_bytes(some, tokens, kv),
         layout.nbytes,
     )
 
@@ -272,18 +278,19 @@ async def plan_fit(
     max_sequences: int = 4,
     budget: int | None = None,
     choices: Sequence[Choice] = (),
+    kv: KvKind = "f32",
 ) -> tuple[Fit, int]:
     """Say what a model needs of a memory of at most 4 GiB, and how many layers it has."""
-    first = await plan_load(file, context_length=context_length, max_sequences=max_sequences)
+    first = await plan_load(file, context_length=context_length, max_sequences=max_sequences, kv=kv)
     most = min(budget or _MOST, _MOST)
     layers = () if budget is None or first.nbytes <= most else _streamed(file, first, most)
 
     def fit(context: int) -> Fit:
-        plan = _widest(file, first.graphs, context, max_sequences, None, 1, most)
+        plan = _widest(file, first.graphs, context, max_sequences, None, 1, most, kv)
         rest = plan.nbytes - plan.weights_bytes
         return Fit(
             context,
-            "f32",
+            kv,
             plan.cache_tokens,
             plan.weights_bytes,
             plan.cache_bytes,

@@ -21,7 +21,7 @@ from ..graph.ops import Graph
 from ..wasm import host, kernel_set, pool, state, weights
 from ..wasm.crew import Crew
 from ..wasm.kernels import sample
-from ..wasm.kernels.attention import KV_BLOCK
+from ..wasm.kernels.cache import KV_BLOCK, KvKind
 from ..wasm.scratch import bytes_read
 from ..wasm.streaming import Streamer
 from . import wasm_program
@@ -132,6 +132,7 @@ class WasmRunner:
         choose: kernel_set.ChooseTuning | None = None,
         wide: bool = False,
         threads: int | None = None,
+        kv: KvKind = "f32",
         memory_budget: int | None = None,
         on_progress: weights.Report | None = None,
     ) -> WasmRunner:
@@ -155,6 +156,7 @@ class WasmRunner:
             max_sequences=max_sequences,
             cache_tokens=cache_tokens,
             threads=together,
+            kv=kv,
             budget=memory_budget,
         )
         guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat)

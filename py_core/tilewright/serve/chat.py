@@ -382,13 +382,6 @@ async def _load_wasm(
     shipped: str,
     on_progress: OnProgress | None,
 ) -> tuple[WasmRunner, ModelTuning]:
-    if options.kv not in (None, "f32"):
-        raise InvalidRequestError(
-            f"The WebAssembly backend keeps its KV cache in f32, not in {options.kv} yet: leave "
-            "--kv out.",
-            field="kv",
-        )
-
     def report(done: int, total: int, seconds: float) -> None:
         if on_progress is not None:
             on_progress(Progress("weights", done, total, seconds))
@@ -401,6 +394,7 @@ async def _load_wasm(
         context_length=options.context_length,
         max_sequences=options.max_sequences,
         threads=options.threads,
+        kv=options.kv or "f32",
         memory_budget=options.memory_budget,
         choose=wasm_tuning.chooser(known, machine),
         on_progress=report,

@@ -44,6 +44,7 @@ async def inspect(
                 max_sequences=options.max_sequences,
                 budget=options.memory_budget,
                 choices=choices,
+                kv=options.kv or "f32",
             )
         else:
             needed, layers = await _on_gpu(file, capabilities, options, choices)

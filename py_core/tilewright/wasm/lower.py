@@ -36,7 +36,7 @@ from ..graph.ops import (
 )
 from .assembler import Function
 from .kernel_set import Kernels
-from .kernels import attention, experts, floats, quantize, rows
+from .kernels import attention, cache, experts, floats, quantize, rows
 from .kernels.packing import PAIR, Packing, packing
 from .scratch import Scratch
 from .state import Activations, State
@@ -302,10 +302,13 @@ class Lowering:
         self._rows(kernel, op.x.rows, _FEW, *x, positions, COUNT, *tail)
 
     def _KvWrite(self, op: KvWrite) -> None:
-        s = attention.CacheStructure(
-            op.kv_heads, op.key.width // op.kv_heads, op.value.width // op.kv_heads
+        s = cache.CacheStructure(
+            op.kv_heads,
+            op.key.width // op.kv_heads,
+            op.value.width // op.kv_heads,
+            self._state.kv,
         )
-        kernel = self._kernels.get(s, lambda name: attention.add_kv_write(self._module, name, s))
+        kernel = self._kernels.get(s, lambda name: cache.add_kv_write(self._module, name, s))
         inputs = self._state.inputs
         self._rows(
             kernel,
@@ -326,7 +329,7 @@ class Lowering:
         if op.alibi:
             raise UnsupportedModelError("The WebAssembly backend has no ALiBi attention.")
         s = attention.Structure(
-            attention.CacheStructure(op.kv_heads, op.head_size, op.value_size),
+            cache.CacheStructure(op.kv_heads, op.head_size, op.value_size, self._state.kv),
             op.heads,
             op.scale,
             op.causal,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..graph.ops import ExpertLinear, Graph, Linear, Rope, Route, Rows
-from .kernels import attention, quantize
+from .kernels import cache, quantize
 from .weights import matrix_bytes
 
 TRIAL_TOKENS = 32
@@ -55,7 +55,7 @@ def trial_bytes(graph: Graph) -> int:
 
 def private_bytes(graph: Graph) -> int:
     """Return the bytes of scratch that every thread needs for itself."""
-    least = 4 * attention.KV_BLOCK
+    least = 4 * cache.KV_BLOCK
     for op in graph.ops:
         if isinstance(op, Rope):
             least = max(least, 8 * len(op.table.frequencies))

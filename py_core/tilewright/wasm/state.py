@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..graph.arena import Arena, plan_arena
 from ..graph.ops import Graph, QkvPrepare, Rope, RopeTable, Rows, Value
-from .kernels.attention import KV_BLOCK
+from .kernels.cache import KV_BLOCK, KvKind, row_bytes
 from .weights import Layout, Weights
 
 _LOW = 256
@@ -45,6 +45,7 @@ class State:
     ropes: Mapping[RopeTable, int]
     blocks: int
     context_length: int
+    kv: KvKind
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Activations:
         return self.addresses[self.arena.slot_of(value)] + 4 * value.start
 
 
-def kv_bytes(graph: Graph, tokens: int) -> int:
-    """Return the bytes of an f32 cache of ``tokens`` positions."""
+def kv_bytes(graph: Graph, tokens: int, kv: KvKind = "f32") -> int:
+    """Return the bytes of a cache of ``tokens`` positions."""
     padded = -(-tokens // KV_BLOCK) * KV_BLOCK
-    return 4 * padded * sum(key + value for key, value in graph.kv_width)
+    return padded * sum(row_bytes(kv, width) for pair in graph.kv_width for width in pair)
 
 
 def plan_state(
@@ -74,6 +75,7 @@ def plan_state(
     tokens: int,
     max_sequences: int,
     chunk: int,
+    kv: KvKind = "f32",
 ) -> State:
     """Give cache, tables and inputs their addresses."""
     graphs = list(graphs)
@@ -91,8 +93,8 @@ def plan_state(
     )
     keys, values = [], []
     for key_width, value_width in graphs[0].kv_width:
-        keys.append(layout.take(4 * blocks * KV_BLOCK * key_width))
-        values.append(layout.take(4 * blocks * KV_BLOCK * value_width))
+        keys.append(layout.take(blocks * KV_BLOCK * row_bytes(kv, key_width)))
+        values.append(layout.take(blocks * KV_BLOCK * row_bytes(kv, value_width)))
     ropes: dict[RopeTable, int] = {}
     for graph in graphs:
         for op in graph.ops:
@@ -100,7 +102,7 @@ def plan_state(
             if table is not None and table not in ropes:
                 rows = _LOW + -(-context_length // _LOW)
                 ropes[table] = layout.take(8 * rows * len(table.frequencies))
-    return State(weights, inputs, tuple(keys), tuple(values), ropes, blocks, context_length)
+    return State(weights, inputs, tuple(keys), tuple(values), ropes, blocks, context_length, kv)
 
 
 def plan_activations(layout: Layout, graph: Graph, rows: Mapping[Rows, int]) -> Activations:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.numerics.paged_cache import pack_rows, unpack_rows
 from tests.reference import ops
 from tests.tolerance import assert_close
 from tests.unit.wasm.conftest import Machine
 
+from tilewright.errors import InvalidRequestError
 from tilewright.graph.ops import RopeTable
-from tilewright.wasm.kernels import attention
+from tilewright.wasm.kernels import attention, cache
 from tilewright.wasm.state import rope_table_bytes
 
 
@@ -42,16 +44,29 @@ CASES = {
 }
 
 
+def as_kept(kind: str, rows: np.ndarray) -> np.ndarray:
+    """Return what a cache of this format gives back of ``f32[n, width]``."""
+    width = rows.shape[1]
+    return rows if kind == "f32" else unpack_rows(kind, pack_rows(kind, rows), width)
+
+
+@pytest.mark.parametrize("kind", cache.KINDS)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("head_size", "value_size"), [(16, 32), (6, 21), (64, 64)])
-def test_attention(machine: Machine, case: str, head_size: int, value_size: int) -> None:
+def test_attention(
+    machine: Machine, case: str, head_size: int, value_size: int, kind: cache.KvKind
+) -> None:
+    if kind == "q8_0" and head_size % 32:
+        with pytest.raises(InvalidRequestError, match="multiple of 32"):
+            cache.CacheStructure(2, head_size, value_size, kind)
+        return
     rng = np.random.default_rng(2)
     options = CASES[case]
     heads, kv_heads, lengths = 6, 2, {0: 70, 2: 33}
-    cache = attention.CacheStructure(kv_heads, head_size, value_size)
+    layer = cache.CacheStructure(kv_heads, head_size, value_size, kind)
     scale = head_size**-0.5
     s = attention.Structure(
-        cache,
+        layer,
         heads,
         scale,
         causal=options.get("causal", True),
@@ -62,8 +77,9 @@ def test_attention(machine: Machine, case: str, head_size: int, value_size: int)
     tables = np.array([[7, 2, 5], [0, 0, 0], [3, 6, 1]], np.uint32)
     blocks = 8
     # What other sequences left behind must not matter, were it ever so large.
-    keys = machine.put(np.full(blocks * kv_heads * head_size * 32, 1e30, np.float32))
-    values = machine.put(np.full(blocks * kv_heads * value_size * 32, 1e30, np.float32))
+    large = {"f32": np.float32(1e30), "f16": np.float16(6e4), "q8_0": np.int8(127)}[kind]
+    keys = machine.put(np.full(blocks * kv_heads * layer.key_bytes // large.nbytes, large))
+    values = machine.put(np.full(blocks * kv_heads * layer.value_bytes // large.nbytes, large))
     table = machine.put(tables)
     k, v = {}, {}
     for slot, length in lengths.items():
@@ -71,13 +87,14 @@ def test_attention(machine: Machine, case: str, head_size: int, value_size: int)
         v[slot] = rng.standard_normal((length, kv_heads * value_size)).astype(np.float32)
         positions = np.arange(length, dtype=np.uint32)
         machine.call(
-            lambda m: attention.add_kv_write(m, "write", cache),
+            lambda m: cache.add_kv_write(m, "write", layer),
             "write",
             *(machine.put(k[slot]), 4 * kv_heads * head_size),
             *(machine.put(v[slot]), 4 * kv_heads * value_size),
             *(machine.put(positions), machine.put(np.full(length, slot, np.uint32)), length),
             *(table, 3, keys, values),
         )
+        k[slot], v[slot] = as_kept(kind, k[slot]), as_kept(kind, v[slot])
     positions = np.array([0, 31, 32, 69, 5, 32], np.uint32)
     slots = np.array([0, 0, 0, 0, 2, 2], np.uint32)
     q = rng.standard_normal((6, heads * head_size)).astype(np.float32)

@@ -112,6 +112,7 @@ async def _load_wasm(file: ModelFile, arguments: argparse.Namespace, show: Any) 
         context_length=arguments.context,
         max_sequences=1,
         threads=arguments.threads,
+        kv=arguments.kv or "f32",
         on_progress=lambda done, total, seconds: show(Progress("weights", done, total, seconds)),
     )
     store = wasm_tuning.default_store(machine)

@@ -1,8 +1,6 @@
-"""Rotation, writing to the paged f32 cache, and attention over it.
+"""Rotation, and attention over the paged cache (``cache.py``).
 
-A layer's cache is ``keys[block][kv_head][head_size][32]`` and
-``values[block][kv_head][32][value_size]``: 32 positions of a block lie side by side in the keys, so
-that scores need no sum across lanes. Tables of blocks are ``u32[slots][max_blocks]``.
+Tables of blocks are ``u32[slots][max_blocks]``.
 """
 
 from __future__ import annotations
@@ -23,11 +21,8 @@ from ..assembler import (
     v128,
     v128_const,
 )
+from .cache import KV_BLOCK, CacheStructure, add_weighted, products
 from .lanes import LOWEST, exp, exp_scalar, max_lanes, softcap, sum_lanes
-
-KV_BLOCK = 32
-"""Positions per block."""
-_VECTORS = KV_BLOCK // 4
 
 
 @dataclass(frozen=True)
@@ -88,50 +83,6 @@ def add_rope(module: Module, name: str, s: RopeStructure) -> Function:
 
 
 @dataclass(frozen=True)
-class CacheStructure:
-    """Sizes of one layer's cache."""
-
-    kv_heads: int
-    head_size: int
-    value_size: int
-
-    @property
-    def key_bytes(self) -> int:
-        """Bytes of one head's keys in one block."""
-        return 4 * KV_BLOCK * self.head_size
-
-    @property
-    def value_bytes(self) -> int:
-        """Bytes of one head's values in one block."""
-        return 4 * KV_BLOCK * self.value_size
-
-
-def add_kv_write(module: Module, name: str, s: CacheStructure) -> Function:
-    """Add ``<name>(k, stride, v, stride, positions, slots, tokens, tables, most, keys, values)``.
-
-    ``most`` is the number of blocks in a row of the table.
-    """
-    f = module.function(name, ["i32"] * 11)
-    k, k_stride, v, v_stride, positions, slots, tokens, tables, most, keys, values = f.parameters
-    with f.range(tokens) as token:
-        position = f.let(i32.load(positions + (token << 2)))
-        slot = i32.load(slots + (token << 2))
-        block = f.let(i32.load(tables + ((slot * most + (position >> 5)) << 2)) * s.kv_heads)
-        inside = f.let(position & (KV_BLOCK - 1))
-        key = f.let(keys + block * s.key_bytes + (inside << 2))
-        value = f.let(values + block * s.value_bytes + inside * (4 * s.value_size))
-        # Heads follow each other in the block as their elements do: one long column.
-        with f.range(s.kv_heads * s.head_size) as i:
-            f.do(f32.store(key + i * (4 * KV_BLOCK), f32.load(k + (i << 2))))
-        with f.range(s.kv_heads) as head:
-            target = value + head * s.value_bytes
-            f.do(memory_copy(target, v + head * (4 * s.value_size), 4 * s.value_size))
-        k.set(k + k_stride)
-        v.set(v + v_stride)
-    return f
-
-
-@dataclass(frozen=True)
 class Structure:
     """What attention computes; see ``graph.ops.Attention``."""
 
@@ -181,13 +132,7 @@ def add_attention(module: Module, name: str, s: Structure) -> Function:
 
 
 def _scores(f: Function, s: Structure, query: Local, keys: Expr) -> list[Local]:
-    scores = [f.let(f32x4.const(0.0)) for _ in range(_VECTORS)]
-    key = f.let(keys)
-    with f.range(4 * s.cache.head_size, step=4) as at:
-        element = f.let(v128.load32_splat(query + at))
-        for i, score in enumerate(scores):
-            score.set(f32x4.relaxed_madd(element, v128.load(key, offset=16 * i), score))
-        key.set(key + 4 * KV_BLOCK)
+    scores = products(f, s.cache, query, keys)
     for score in scores:
         score.set(f32x4.mul(score, f32x4.const(s.scale)))
         if s.softcap:
@@ -235,36 +180,9 @@ def _weigh(
         f.do(v128.store(scratch, weight, offset=16 * i))
     total.set(total * shrink + sum_lanes(sums))
     count = f.let(select(left < KV_BLOCK, left, i32.const(KV_BLOCK)) << 2)
-    base = f.let(values + number * cache.value_bytes)
     factor = f.let(f32x4.splat(shrink))
-    row = 4 * cache.value_size
-    for column, vectors, step in _chunks(cache.value_size):
-        with f.range(column[1], start=column[0], step=4 * step * vectors) as at:
-            load = v128.load if step == 4 else v128.load32_zero
-            place, source = f.let(target + at), f.let(base + at)
-            sums_ = [f.let(f32x4.mul(load(place, offset=16 * i), factor)) for i in range(vectors)]
-            with f.range(count, step=4) as j:
-                weight = f.let(v128.load32_splat(scratch + j))
-                for i, own in enumerate(sums_):
-                    own.set(f32x4.relaxed_madd(weight, load(source, offset=16 * i), own))
-                source.set(source + row)
-            for i, own in enumerate(sums_):
-                if step == 4:
-                    f.do(v128.store(place, own, offset=16 * i))
-                else:
-                    f.do(f32.store(place, f32x4.extract_lane(own, 0)))
-
-
-def _chunks(size: int) -> list[tuple[tuple[int, int], int, int]]:
-    """Cut ``size`` floats into runs of 8, 4, 1 vectors, and of floats: (bytes, vectors, step)."""
-    found, begin = [], 0
-    for vectors, step in ((8, 4), (4, 4), (1, 4), (1, 1)):
-        piece = vectors * step
-        end = begin + (size - begin) // piece * piece
-        if end > begin:
-            found.append(((4 * begin, 4 * end), vectors, step))
-        begin = end
-    return found
+    block = values + number * cache.value_bytes
+    add_weighted(f, cache, block, scratch, count, target, factor)
 
 
 def _clear(f: Function, target: Local, size: int) -> None:
