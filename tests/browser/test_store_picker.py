@@ -79,6 +79,9 @@ async def test_each_failure_says_what_to_do(chat: OpenPage, reason: str, title: 
     page = await chat({"load": {"fail": fail}}, ready=False)
     card = page.get_by_role("alert").filter(has_text=title)
     await expect(card).to_contain_text(f"The server said {reason}.")
+    helpless = {"gated", "missing", "bad_model_file", "unsupported_model"}
+    again = card.get_by_role("button", name="Try again")
+    await expect(again).to_have_count(0 if reason in helpless else 1)
     await shot(page, f"store-{reason}")
 
 
@@ -110,8 +113,8 @@ FIT = {
     "largest_context": 0,
     "largest_weights": 2_700_000_000,
     "message": "With a context of 4096 positions this model needs 5590 MB on the device, of which "
-    "4300 MB are weights, and 4295 MB are there: choose the quantization Q4_K_M (2500 MB) or to "
-    "have 1900 MB read for every step (slow).",
+    "4300 MB are weights, and 4295 MB are there: choose the quantization Q4_K_M (2500 MB) or "
+    "this memory budget, with 1900 MB read for every step (slow).",
     "streamed_layers": 17,
     "streamed_bytes": 1_900_000_000,
 }
@@ -146,6 +149,7 @@ async def test_the_picker_shows_what_can_be_chosen(chat: OpenPage) -> None:
     await shot(page, "picker")
     await picker.get_by_label("From the Hub, or any address").fill("no reference")
     await picker.get_by_role("button", name="Does it fit?").click()
+    await expect(picker.locator("#picker-error")).to_contain_text("neither a Hub reference")
     await shot(page, "picker-wrong-reference")
 
 

@@ -54,8 +54,13 @@ async function openSource(id: number): Promise<{ source: ByteSource; signal: Abo
   if (!url && !place?.files) throw new TilewrightError("invalid_request", "A load needs a url or a file.");
   const opening = load.ahead ?? open(load);
   load.ahead = undefined;
-  load.opened = await opening;
-  return { source: load.opened.main, signal: load.stop.signal };
+  const opened = await opening;
+  if (loads.get(id) !== load) {
+    opened.close(); // stopped just now
+    throw new TilewrightError("cancelled", "Stopped.");
+  }
+  load.opened = opened;
+  return { source: opened.main, signal: load.stop.signal };
 }
 
 /** Pass an answer on; a model counts as loaded when its bytes were found to be what they should. */

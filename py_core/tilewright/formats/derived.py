@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .computed import ComputedSource
 from .source import ByteSource, check_range
 
 
@@ -65,7 +66,6 @@ class PiecesSource:
 
 @dataclass(frozen=True)
 class _Matrix:
-    start: int
     source: ByteSource
     offset: int
     rows: int
@@ -73,41 +73,23 @@ class _Matrix:
     item: int
 
 
-class TransposedSource:
+class TransposedSource(ComputedSource):
     """Matrices of other sources, each transposed, one after the other.
 
     The matrix that is being read is held in memory until its last byte has been given out.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.size = 0
+        super().__init__(name)
         self._matrices: list[_Matrix] = []
-        self._starts: list[int] = []
         self._held: tuple[int, memoryview[int]] | None = None
 
     def append(self, source: ByteSource, offset: int, rows: int, columns: int, item: int) -> int:
         """Add ``[rows, columns]`` of 2 or 4 byte items; return where ``[columns, rows]`` begins."""
-        start = self.size
-        self._matrices.append(_Matrix(start, source, offset, rows, columns, item))
-        self._starts.append(start)
-        self.size += rows * columns * item
-        return start
+        self._matrices.append(_Matrix(source, offset, rows, columns, item))
+        return self._grow(rows * columns * item)
 
-    async def read(self, offset: int, length: int) -> bytes:
-        """Return the range as bytes."""
-        check_range(self, offset, length)
-        parts = []
-        while length > 0:
-            index = bisect_right(self._starts, offset) - 1
-            matrix = self._matrices[index]
-            skip = offset - matrix.start
-            count = min(length, matrix.rows * matrix.columns * matrix.item - skip)
-            parts.append(await self._transposed(index, skip, count))
-            offset, length = offset + count, length - count
-        return b"".join(parts)
-
-    async def _transposed(self, index: int, skip: int, count: int) -> bytes:
+    async def _range(self, index: int, skip: int, count: int) -> bytes:
         matrix = self._matrices[index]
         total = matrix.rows * matrix.columns * matrix.item
         if self._held is None or self._held[0] != index:

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FormatError, UnsupportedModelError
+from .computed import ComputedSource
 from .quant import BY_NAME, QuantType
 from .safetensors import RawTensor
-from .source import ByteSource, check_range
+from .source import ByteSource
 
 _LOW = bytes(byte & 15 for byte in range(256))
 _HIGH = bytes(byte >> 4 for byte in range(256))
@@ -165,44 +165,27 @@ class _Held:
     """Of each k; empty where they are consecutive."""
 
 
-class Int4Source:
+class Int4Source(ComputedSource):
     """Matrices one after the other as ``Int4.quant`` has them.
 
     The one that is being read is held in memory until its last byte has been given out.
     """
 
     def __init__(self, name: str, how: Int4) -> None:
-        self.name = name
-        self.size = 0
+        super().__init__(name)
         self._how = how
         self._matrices: list[_Matrix] = []
-        self._starts: list[int] = []
         self._held: tuple[int, _Held] | None = None
 
     def append(self, matrix: _Matrix) -> tuple[int, int]:
         """Add a matrix; return its offset and its bytes here."""
-        start, nbytes = self.size, matrix.rows * self._how.quant.row_bytes(matrix.columns)
+        nbytes = matrix.rows * self._how.quant.row_bytes(matrix.columns)
         self._matrices.append(matrix)
-        self._starts.append(start)
-        self.size += nbytes
-        return start, nbytes
+        return self._grow(nbytes), nbytes
 
-    async def read(self, offset: int, length: int) -> bytes:
-        """Return the range as bytes. Raises FormatError where the file contradicts its config."""
-        check_range(self, offset, length)
-        pieces = []
-        while length > 0:
-            index = bisect_right(self._starts, offset) - 1
-            matrix = self._matrices[index]
-            row_bytes = self._how.quant.row_bytes(matrix.columns)
-            skip = offset - self._starts[index]
-            count = min(length, matrix.rows * row_bytes - skip)
-            pieces.append(await self._range(index, skip, count, row_bytes))
-            offset, length = offset + count, length - count
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _range(self, index: int, skip: int, count: int, row_bytes: int) -> bytes:
+    async def _range(self, index: int, skip: int, count: int) -> bytes:
         matrix = self._matrices[index]
+        row_bytes = self._how.quant.row_bytes(matrix.columns)
         if self._held is None or self._held[0] != index:
             self._held = None
             self._held = (index, await _hold(matrix, self._how))

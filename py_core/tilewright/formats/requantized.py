@@ -7,15 +7,15 @@ original files, so that whoever loads it needs to know nothing of this. The enco
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import InvalidRequestError
+from .computed import ComputedSource
 from .model_file import ModelFile, TensorInfo
 from .quant import BF16, BY_NAME, F16, F32, QuantType
-from .source import ByteSource, check_range
+from .source import ByteSource
 
 Target = Literal["Q8_0", "Q4_0", "Q4_K"]
 TARGETS: tuple[Target, ...] = ("Q8_0", "Q4_0", "Q4_K")
@@ -66,47 +66,28 @@ def _format(tensor: TensorInfo, target: QuantType) -> QuantType:
 
 @dataclass(frozen=True)
 class _Part:
-    start: int
     source: ByteSource
     offset: int
     stored: QuantType
     shown: QuantType
-    nbytes: int
-    """As shown."""
 
 
-class EncodedSource:
+class EncodedSource(ComputedSource):
     """Tensors one after the other, each encoded as it is read, or passed on as it is."""
 
     def __init__(self, name: str, encode: Encode) -> None:
-        self.name = name
-        self.size = 0
+        super().__init__(name)
         self._encode = encode
         self._parts: list[_Part] = []
-        self._starts: list[int] = []
 
     def append(self, source: ByteSource, tensor: TensorInfo, shown: QuantType) -> tuple[int, int]:
         """Add a tensor of ``source``; return its offset and its bytes here."""
-        start = self.size
         nbytes = tensor.rows * shown.row_bytes(tensor.columns)
-        self._parts.append(_Part(start, source, tensor.offset, tensor.quant, shown, nbytes))
-        self._starts.append(start)
-        self.size += nbytes
-        return start, nbytes
+        self._parts.append(_Part(source, tensor.offset, tensor.quant, shown))
+        return self._grow(nbytes), nbytes
 
-    async def read(self, offset: int, length: int) -> bytes:
-        """Return the range as bytes."""
-        check_range(self, offset, length)
-        pieces = []
-        while length > 0:
-            part = self._parts[bisect_right(self._starts, offset) - 1]
-            skip = offset - part.start
-            count = min(length, part.nbytes - skip)
-            pieces.append(await self._part(part, skip, count))
-            offset, length = offset + count, length - count
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _part(self, part: _Part, skip: int, count: int) -> bytes:
+    async def _range(self, index: int, skip: int, count: int) -> bytes:
+        part = self._parts[index]
         if part.stored == part.shown:
             return await part.source.read(part.offset + skip, count)
         kind = part.shown

@@ -38,7 +38,7 @@ const ROWS: Record<string, Row> = {
 };
 /** More precise than the row of `source_unavailable`: by `details.reason` of the store's errors. */
 const SOURCES: Record<string, Row> = {
-  gated: ["The hub asks who you are", "Open the model's page at the hub, accept its terms if there are any, and make an access token that may read. Give the token under “Choose another model”; it is forgotten when this page is closed.", false],
+  gated: ["The hub asks who you are", "Open the model's page at the hub, accept its terms if there are any, and make an access token that may read. Give the token where models are chosen, under “Access token”; it is forgotten when this page is closed.", false],
   missing: ["There is no such model", "Look at the list of files of the repository: the name, the quantization or the revision may have changed.", false],
   rate_limited: ["The server asks for patience", "Wait a few minutes, then try again. What has arrived is kept, so the download goes on where it stopped.", true],
   server: ["The server has a problem", "Try again later. What has arrived is kept, so the download goes on where it stopped.", true],

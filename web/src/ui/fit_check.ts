@@ -35,7 +35,7 @@ export class FitCheck {
     this.clear();
     const stop = new AbortController();
     this.#stop = stop;
-    this.#place.replaceChildren(h("p", { class: "field-help", role: "status" }, `Looking at ${source.label}…`));
+    this.#show(h("p", { class: "field-help", role: "status" }, `Looking at ${source.label}…`));
     const budget = memoryGuess();
     const choices = await choicesOf(source, details, stop.signal);
     if (this.#stop !== stop) return;
@@ -47,14 +47,19 @@ export class FitCheck {
         signal: stop.signal,
       });
       const smaller = choices.find(({ name }) => name === found.fit.largest_choice);
-      if (this.#stop === stop) this.#place.replaceChildren(this.#report(source, details, found, smaller));
+      if (this.#stop === stop) this.#show(this.#report(source, details, found, smaller));
     } catch (error) {
       if (this.#stop !== stop || isStop(error)) return;
       const { title, message, advice } = adviceFor(codeOf(error));
-      this.#place.replaceChildren(
+      this.#show(
         h("div", { class: "error-card", role: "alert" }, h("strong", {}, title), h("p", {}, message), h("p", {}, advice)),
       );
     }
+  }
+
+  #show(what: HTMLElement): void {
+    this.#place.replaceChildren(what);
+    this.#place.scrollIntoView({ block: "nearest" });
   }
 
   #report(source: ModelSource, details: LoadDetails, found: Inspection, smaller: Offer | undefined): HTMLElement {

@@ -113,8 +113,8 @@ export class ModelView {
       );
       announce("Loading was cancelled.");
     } else if (state.kind === "failed") {
-      const { title, message, advice, code } = adviceFor(state.error);
-      const again = h("button", { type: "button", class: "primary", onclick: () => this.#retry() }, "Try again");
+      const { title, message, advice, code, again: helps } = adviceFor(state.error);
+      const again = helps && h("button", { type: "button", class: "primary", onclick: () => this.#retry() }, "Try again");
       strip.replaceChildren(
         h(
           "div",

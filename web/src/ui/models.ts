@@ -43,6 +43,7 @@ export function parseReference(typed: string): ModelSource {
   }
   let url: URL;
   try {
+    if (/\s/.test(text)) throw new TypeError("an address has no spaces");
     url = new URL(text, document.baseURI);
   } catch {
     throw new Error("This is neither a Hub reference (hf:…) nor an address.");
