@@ -6,6 +6,9 @@ second, the median of three runs, or fewer where they are long (none where one t
 ``cpu_s_per_token`` is processor time of all Chromium processes while decoding. Rivals come from npm
 into ``.build/rivals`` at the first run.
 
+``wasm first token``: seconds from a page's opening to its first token, Python and the model kept
+from an earlier visit. ``--table``: lines of earlier runs side by side.
+
     python tests/bench/bench_wasm_rivals.py [--threads N] [--against wllama@2.3.1 ...] FILE.gguf ...
 """
 
@@ -15,9 +18,11 @@ import argparse
 import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +38,28 @@ from conftest import FLAGS, chromium  # noqa: E402
 RIVALS = ROOT / ".build" / "rivals"
 NEWEST = "3.8.1"
 WAIT = 140
-LONG = 30.0
+LONG = 45.0
 """Seconds of a single run from which on it is left out, or made shorter (decode): wllama 3.8.1 on
 one busy core reads two tokens per second, so that 512 never came to an end."""
 KEYS = ("prefill_128", "prefill_512", "decode")
+FIRST_TOKEN = """async (url) => {
+  const { Tilewright } = await import("./tilewright.js");
+  const options = { backend: "wasm", context_length: 1024, max_sequences: 1 };
+  const engine = await Tilewright.load(url, options);
+  const loaded = performance.now();
+  const sampling = { temperature: 0, max_tokens: 2, ignore_eos: true };
+  let first = 0;
+  for await (const part of engine.complete({ ids: [300, 301, 302, 303], sampling })) {
+    if (part.tokens.length) first ||= performance.now();
+  }
+  const kept = async () => (await (await caches.open("tilewright-snapshots")).keys()).length;
+  for (let wait = 0; wait < 300 && !(await kept()); wait++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return { loaded_s: loaded / 1000, first_token_s: first / 1000 };
+}"""
+VISITS = 4
+"""Of a page: the first fills the store, the median of the others counts."""
 REPEAT = """async ([name, count, most]) => {
   const found = [];
   const end = performance.now() + 12000;
@@ -228,6 +251,43 @@ async def measure(browser: Browser, address: str, script: str, url: str, threads
     return found
 
 
+async def first_token(browser: Browser, address: str, url: str) -> dict[str, Any]:
+    """Return the seconds from a page's opening to its first token, the model in the local store."""
+    context = await browser.new_context()
+    page = await context.new_page()
+    seen = []
+    for _ in range(VISITS):
+        await page.goto(address)
+        seen.append(await page.evaluate(FIRST_TOKEN, url))
+    await context.close()
+    return {key: round(statistics.median(v[key] for v in seen[1:]), 2) for key in seen[0]}
+
+
+def table(path: Path) -> None:
+    """Print what ``path`` holds of this bench's lines as a table; a later line counts more."""
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+    found = [line for line in lines if line["bench"] == "wasm" and "decode" in line]
+    rates = {(line["model"], line["threads"], line["engine"]): line for line in found}
+    rivals = sorted({engine for _, _, engine in rates} - {"tilewright"})
+    own = ("model", "threads", "prefill 128, 512", "decode", "CPU-s a token")
+    print("|", " | ".join([*own, *(f"times {name}" for name in rivals)]), "|")
+    print("|---|---|---|---|---|" + "---|" * len(rivals))
+    for (model, threads, engine), line in sorted(rates.items()):
+        if engine != "tilewright":
+            continue
+        cells = [model, threads, _cell(line, KEYS[:2]), _cell(line, KEYS[2:])]
+        cells.append(line["cpu_s_per_token"])
+        for rival in rivals:
+            other = rates.get((model, threads, rival), {})
+            ratios = {k: round(line[k] / other[k], 1) for k in KEYS if other.get(k) and k in line}
+            cells.append(_cell(ratios, KEYS))
+        print("|", " | ".join(map(str, cells)), "|")
+
+
+def _cell(line: dict[str, Any], keys: Sequence[str]) -> str:
+    return ", ".join(str(line.get(key, "-")) for key in keys)
+
+
 async def serve(app: Any) -> tuple[uvicorn.Server, asyncio.Task[None], str]:
     """Run a server; return it and its address."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
@@ -239,7 +299,9 @@ async def serve(app: Any) -> tuple[uvicorn.Server, asyncio.Task[None], str]:
     return server, task, f"http://127.0.0.1:{port}"
 
 
-async def bench(files: list[Path], threads: list[int], versions: list[str]) -> None:
+async def bench(
+    files: list[Path], threads: list[int], versions: list[str], *, first: bool = True
+) -> None:
     """Print a line per engine, and the ratios against each rival."""
     pages = write_pages(versions)
     for file in files:
@@ -249,6 +311,11 @@ async def bench(files: list[Path], threads: list[int], versions: list[str]) -> N
         async with async_playwright() as playwright:
             flags = [flag for flag in FLAGS if "webgpu" not in flag]
             browser = await playwright.chromium.launch(executable_path=chromium(), args=flags)
+            if first:
+                url = f"{sites[0][2]}/models/{file.name}"
+                found = await first_token(browser, f"{sites[0][2]}/test.html", url)
+                line = {"bench": "wasm first token", "model": file.stem, **found}
+                print(json.dumps(line), flush=True)
             for count in threads:
                 lines: dict[str, Any] = {}
                 for name, page in {"tilewright": "test.html", **pages}.items():
@@ -286,13 +353,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--threads", type=int, action="append")
     parser.add_argument("--against", action="append", help="wllama, or wllama@VERSION")
+    parser.add_argument("--only-rates", action="store_true", help="not the time to first token")
+    parser.add_argument("--only-first-token", action="store_true")
+    parser.add_argument("--table", type=Path, help="print a table of lines from earlier runs")
     given = parser.parse_args(arguments)
+    if given.table:
+        table(given.table)
+        return 0
     versions: list[str] = []
     for name in given.against or ["wllama"]:
         _, _, version = name.partition("@")
         versions += [version] if version else ["2.3.1", NEWEST]
     files = given.files or sorted((ROOT / ".build" / "bench").glob("[SM].*.gguf"))
-    asyncio.run(bench(files, given.threads or [1, 2], versions))
+    threads = [] if given.only_first_token else given.threads or [1, 2]
+    asyncio.run(bench(files, threads, versions, first=not given.only_rates))
     return 0
 
 

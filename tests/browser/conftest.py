@@ -1,10 +1,15 @@
-"""One headless Chromium with software WebGPU, the built site on our server, and plain hosts."""
+"""One headless Chromium with software WebGPU, the built site on our server, and plain hosts.
+
+``TILEWRIGHT_TEST_BACKEND=wasm``: a Chromium without WebGPU, so that everything runs on the CPU
+path. ``TILEWRIGHT_TEST_ISOLATED=0``: a server without the headers that let threads share memory.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import http.server
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -42,7 +47,11 @@ async def browser() -> AsyncIterator[Browser]:
             pytest.skip(
                 "no Chromium here: apt-get install chromium, or playwright install chromium"
             )
-        browser = await playwright.chromium.launch(**launch_options())
+        options = launch_options()
+        if os.environ.get("TILEWRIGHT_TEST_BACKEND") == "wasm":
+            kept = [flag for flag in options["args"] if "webgpu" not in flag]
+            options["args"] = [*kept, "--disable-gpu", "--disable-features=WebGPU"]
+        browser = await playwright.chromium.launch(**options)
         yield browser
         await browser.close()
 
@@ -50,7 +59,9 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest.fixture(scope="session")
 async def server(site: Path, oracle: Path) -> AsyncIterator[str]:
     """Our own server with the site and the oracle's models; gives its address."""
-    app = create_app(site, oracle / "models_and_logits" / "models")
+    app: Any = create_app(site, oracle / "models_and_logits" / "models")
+    if os.environ.get("TILEWRIGHT_TEST_ISOLATED") == "0":
+        app = without_isolation(app)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
     running = uvicorn.Server(config)
     task = asyncio.ensure_future(running.serve())
@@ -60,6 +71,21 @@ async def server(site: Path, oracle: Path) -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{port}"
     running.should_exit = True
     await task
+
+
+def without_isolation(app: Any) -> Any:
+    """Return a server's application without its cross-origin headers."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        async def passing(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                kept = [h for h in message["headers"] if not h[0].startswith(b"cross-origin-")]
+                message = {**message, "headers": kept}
+            await send(message)
+
+        await app(scope, receive, passing)
+
+    return serve
 
 
 @pytest.fixture

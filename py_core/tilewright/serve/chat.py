@@ -331,7 +331,10 @@ class ChatModel:
         from ..formats.lora import open_adapter
 
         if not isinstance(self.runner, ModelRunner):
-            raise UnsupportedModelError("The WebAssembly backend takes no adapters yet.")
+            raise UnsupportedModelError(
+                "The WebAssembly backend takes no adapters yet: load the model with the backend "
+                "webgpu, or merge the adapter into it."
+            )
         adapter = await open_adapter(source, self.file, find)
         adapter = replace(adapter, name=name or adapter.name)
         await self.runner.add_adapter(adapter)

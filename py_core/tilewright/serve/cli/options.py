@@ -89,7 +89,8 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
         "context_length": arguments.context,
         "kv": arguments.kv,
         "quantize": arguments.quantize,
-        "backend": getattr(arguments, "backend", None),
+        # Adapters need the GPU path: it is not left to chance then.
+        "backend": getattr(arguments, "backend", None) or (arguments.adapter and "webgpu"),
         "threads": getattr(arguments, "threads", None),
     }
     given.update(changes)

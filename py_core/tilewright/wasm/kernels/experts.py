@@ -123,6 +123,9 @@ def add_embed(module: Module, name: str, form: Packing) -> Function:
                     run = ((column & 15) >> 2) << 4
                     byte = i32.load8_u(cell + run + (column & 3))
                     quant = (byte >> ((column >> 4) << 2)) & 15
+                elif form.quants == "crumb":
+                    byte = i32.load8_u(cell + ((column >> 4) << 4) + (column & 3))
+                    quant = (byte >> (((column >> 2) & 3) << 1)) & 3
                 else:
                     load = i32.load8_s if form.quants == "byte" else i32.load8_u
                     quant = load(cell + ((column >> 2) << 4) + (column & 3))

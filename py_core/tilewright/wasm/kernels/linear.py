@@ -49,6 +49,7 @@ from .quantize import (
 Method = Literal["dot16", "relaxed16", "relaxed32"]
 Splat = Literal["load", "shuffle"]
 
+_CRUMBS = i32x4.const(0x03030303)
 _NIBBLES = i32x4.const(0x0F0F0F0F)
 
 
@@ -234,6 +235,15 @@ class _Products:
     def _visits(self, runs: list[int]) -> Iterator[tuple[int, list[Expr]]]:
         """Yield each run with the weights of every strip."""
         form = self._form
+        if form.quants == "crumb":
+            for run in runs:
+                if run % 4 == 0:
+                    for quad, strip in zip(self._quads, self._w, strict=True):
+                        quad.set(strip.load(4 * run))
+                shift = 2 * (run % 4)
+                shifted = [i16x8.shr_u(quad, shift) if shift else quad for quad in self._quads]
+                yield run, [v128.and_(four, _CRUMBS) for four in shifted]
+            return
         if form.quants != "nibble":
             for run in runs:
                 for quad, strip in zip(self._quads, self._w, strict=True):
@@ -327,7 +337,7 @@ class _Products:
         form = self._form
         relaxed = self._method == "relaxed32"
         signed = form.quants == "byte"
-        direct = form.quants != "nibble" and not relaxed
+        direct = form.quants in ("byte", "seven") and not relaxed
         started = False
         visits = ((run, self._quads) for run in runs) if direct else self._visits(runs)
         for run, quads in visits:

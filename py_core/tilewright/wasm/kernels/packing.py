@@ -7,6 +7,7 @@ so that one 32-bit splat of activations meets it and no sum runs across rows. Th
 to 3 and 4 to 7 alternate, so that a kernel that takes eight rows reads memory in order: measured
 29 instead of 9 GMAC/s on weights that are not in a cache.
 
+* ``crumb``: 2 vectors of 2-bit quants; vector j has columns 16j + 4k .. 16j + 4k + 3 in bits 2k;
 * ``nibble``: 4 vectors; vector j has columns 4j .. 4j+3 in its low, 16 + 4j .. in its high nibbles;
 * ``byte``: 8 vectors of int8; vector j has columns 4j .. 4j+3;
 * ``seven``: the same with 0 .. 127, the operand that all engines treat alike.
@@ -33,7 +34,7 @@ PAIR = 2 * LANES
 class Packing:
     """One layout."""
 
-    quants: Literal["nibble", "byte", "seven"]
+    quants: Literal["crumb", "nibble", "byte", "seven"]
     group: Literal[16, 32] = 32
     """Columns per scale."""
     zero: int = 0
@@ -51,7 +52,7 @@ class Packing:
     @property
     def scales_at(self) -> int:
         """Byte of a cell at which its scales begin."""
-        return 64 if self.quants == "nibble" else 128
+        return {"crumb": 32, "nibble": 64}.get(self.quants, 128)
 
     @property
     def offsets_at(self) -> int:
@@ -84,13 +85,13 @@ PACKINGS: dict[str, Packing] = {
     "Q5_K": Packing("seven", offset=True, largest=31),
     "Q6_K": Packing("seven", 16, zero=32, largest=63),
     "Q8_0": _SIGNED,
-    "Q2_K": Packing("seven", 16, offset=True, largest=3),
+    "Q2_K": Packing("crumb", 16, offset=True, largest=3),
     "Q3_K": Packing("seven", 16, zero=4, largest=7),
     "IQ4_NL": _SIGNED,
     "IQ4_XS": _SIGNED,
     "MXFP4": _SIGNED,
-    "TQ1_0": Packing("seven", zero=1, largest=2),
-    "TQ2_0": Packing("seven", zero=1, largest=2),
+    "TQ1_0": Packing("crumb", zero=1, largest=2),
+    "TQ2_0": Packing("crumb", zero=1, largest=2),
     "IQ1_S": _around(9),
     "IQ1_M": _around(9, 16),
     "IQ2_XXS": _around(43),

@@ -241,11 +241,15 @@ def add_repack(module: Module, quant: str) -> Function:
 def _scatter(f: Function, form: Packing, scratch: Local, cell: Local, number: int) -> None:
     """Write one row's 32 columns into its lane of a cell."""
     first = 32 * number
-    for run in range(4 if form.quants == "nibble" else 8):
-        four = i32.load(scratch, offset=first + 4 * run)
-        if form.quants == "nibble":
-            four = four | (i32.load(scratch, offset=first + 16 + 4 * run) << 4)
-        f.do(i32.store(cell, four, offset=16 * run))
+    if form.quants == "crumb":
+        for half_ in range(2):
+            four = i32.load(scratch, offset=first + 16 * half_)
+            for run in range(1, 4):
+                more = i32.load(scratch, offset=first + 16 * half_ + 4 * run)
+                four = four | (more << (2 * run))
+            f.do(i32.store(cell, four, offset=16 * half_))
+    else:
+        _scatter_runs(f, form, scratch, cell, first)
     parts = 32 // form.group
     for part in range(parts):
         at = 4 * (number * parts + part)
@@ -254,6 +258,15 @@ def _scatter(f: Function, form: Packing, scratch: Local, cell: Local, number: in
         if form.offset:
             offset = f32.load(scratch, offset=OFFSETS + at)
             f.do(f32.store(cell, offset, offset=form.offsets_at + 16 * part))
+
+
+def _scatter_runs(f: Function, form: Packing, scratch: Local, cell: Local, first: int) -> None:
+    """Write quants of four bits and more."""
+    for run in range(4 if form.quants == "nibble" else 8):
+        four = i32.load(scratch, offset=first + 4 * run)
+        if form.quants == "nibble":
+            four = four | (i32.load(scratch, offset=first + 16 + 4 * run) << 4)
+        f.do(i32.store(cell, four, offset=16 * run))
 
 
 def add_repack_floats(module: Module, quant: str) -> Function:
