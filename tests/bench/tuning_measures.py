@@ -189,7 +189,12 @@ async def everything(
             "wall_s": round(time.perf_counter() - begun, 2),
             "bursts": result.bursts,
             "records": len(records),
+            "searched": sum(record.tried > 0 for record in records),
         }
+        begun = time.perf_counter()
+        again = await ModelTuning(runner, None, records).run(budget=budget)
+        line["second_visit_bursts"] = again.bursts
+        line["second_visit_s"] = round(time.perf_counter() - begun, 2)
         tell({**line, **common})
         choices: dict[str, Choose] = {
             "naive": naive_choice,

@@ -35,6 +35,8 @@ _TURNS = 3
 """Times that each is timed, in turn."""
 _TOKENS = 6
 """Tokens of one run with steps in flight."""
+_TILE = 8
+"""Tokens of a prompt that cost about what a decode step does, on a slow device."""
 _PATIENCE = 1.0
 """Seconds of a chunk from which on a smaller one is taken without measuring: others, and who wants
 to stop, wait for its end."""
@@ -112,7 +114,7 @@ async def tune(runner: ModelRunner, records: Records, bench: Bench, tuner: Tuner
     best = TokenTuning(chunk=min(PREFILL_BUCKETS[-1], runner.prefill_chunk))
     best, seconds, default = await _fusions(runner, records, bench, tuner, best)
     depth = await _depth(runner, records, bench, best, seconds)
-    chunk = await _chunk(runner, records, bench)
+    chunk = await _chunk(runner, records, bench, seconds)
     found = replace(best, depth=depth, chunk=chunk)
     made = Record(
         key=key(runner, records),
@@ -161,11 +163,13 @@ async def _fusions(
                     raise
         for turn in range(1 + _TURNS):
             for candidate, dispatches in plans.items():
-                if turn > 1 and bench.left <= 0:
-                    break
                 took = await bench.time(dispatches)
-                if turn:  # the first compiles
+                if turn or candidate == best:  # the first may compile
                     least[candidate] = min(least.get(candidate, took), took)
+                if bench.left < len(plans) * least[best]:
+                    break
+            if bench.left < len(plans) * least[best]:
+                break
         default = least[best]
         found = min(least, key=lambda candidate: least[candidate])
         if least[found] >= GAIN * default:
@@ -217,11 +221,16 @@ async def _tokens(replay: Any, plan: Plan, step: Workload, depth: int) -> None:
         await replay.fetch()
 
 
-async def _chunk(runner: ModelRunner, records: Records, bench: Bench) -> int:
-    """Return the size of a chunk with the least time per token."""
+async def _chunk(runner: ModelRunner, records: Records, bench: Bench, token: float) -> int:
+    """Return the size of a chunk with the least time per token; the least where all take long.
+
+    ``token``: seconds of a decode step, at least as many as a prompt's token takes in a chunk.
+    """
     sizes = [size for size in PREFILL_BUCKETS[1:] if size <= runner.prefill_chunk]
     if len(sizes) < 2:
         return PREFILL_BUCKETS[-1]
+    if sizes[0] * token / _TILE > min(_PATIENCE, bench.left / 3):
+        return sizes[0]
     each: dict[int, float] = {}
     for size in sizes:
         if each and min(each.values()) * size > min(_PATIENCE, bench.left / 3):

@@ -28,6 +28,8 @@ _FINAL_SHARE = 0.2
 """Of the budget, for whole steps."""
 _TIMED_SHARE = 0.25
 """Of a step's budget, for timing the defaults; what is not timed by then is estimated."""
+_WHOLE_STEPS = 8
+"""Whole steps that there must be time for; else what won alone is taken."""
 _SMALL = 0.005
 """Kernels with a smaller share of a step keep their default without a search."""
 
@@ -123,6 +125,8 @@ class Tuner:
         stopped.
         """
         self._total = sum(len(workload.subjects()) for workload in workloads)
+        if self._bench.left <= floor:
+            return
         for number, workload in enumerate(workloads):
             left = self._bench.left - floor
             await self._workload(workload, floor + left - left / (len(workloads) - number))
@@ -137,7 +141,7 @@ class Tuner:
     async def _workload(self, workload: Step, floor: float) -> None:
         """Tune one step until ``bench.left`` falls to ``floor``."""
         missing = [subject for subject in workload.subjects() if not self._known(workload, subject)]
-        if not missing or self._bench.left <= floor:
+        if not missing:
             return
         await workload.fill()
         times = await self._default_times(workload, floor)
@@ -266,6 +270,9 @@ class Tuner:
         bench = self._bench
         chosen = {subject: outcome.best for subject, outcome in outcomes.items()}
         if all(outcome.best is outcome.default for outcome in outcomes.values()):
+            return
+        alone = sum(s.instances * outcome.best.seconds for s, outcome in outcomes.items())
+        if bench.left - floor < _WHOLE_STEPS * alone:
             return
         tuned = await self._step(workload, {s: c.tuning for s, c in chosen.items()})
         plain = await self._step(workload, {s: self._default(s) for s in chosen})
