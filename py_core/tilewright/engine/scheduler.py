@@ -4,10 +4,11 @@ Pure bookkeeping on the host: says what to submit, is told what was submitted an
 Knows nothing of GPUs, of asyncio or of who waits for the tokens.
 
 Order is first come, first served. One sequence is prefilled at a time, in chunks, and a decode step
-of all that can decode runs between two chunks, so that a long prompt slows the others down but does
-not stop them. A later request with the same prefix is admitted after the prefix was computed, and
-finds it in the cache. Where blocks run out, the latest admitted sequence gives its own back and is
-computed again later.
+of all that can decode runs after each chunk's worth of prompts, so that a long prompt slows the
+others down but does not stop them, and short ones that came together soon share their steps. A
+later request with the same prefix is admitted after the prefix was computed, and finds it in the
+cache. Where blocks run out, the latest admitted sequence gives its own back and is computed again
+later.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Scheduler:
         """Most tokens of a prompt in one step."""
         self._max_waiting = max_waiting
         self._slots = list(range(max_sequences))
-        self._decoded_last = True
+        self._prefilled = 0
+        """Tokens of prompts since the last decode step."""
 
     @property
     def idle(self) -> bool:
@@ -110,7 +112,7 @@ class Scheduler:
             if prefilling is not None and prefilling.guest:
                 return Admit(prefilling)
         decoding = [s for s in self.running if s.can_decode]
-        if prefilling is not None and (self._decoded_last or not decoding):
+        if prefilling is not None and (self._fits(prefilling) or not decoding):
             action = self._prefill(prefilling)
             if action is not None:
                 return action
@@ -128,12 +130,12 @@ class Scheduler:
             if action.last:
                 sequence.decoding = True
                 sequence.in_flight += 1
-            self._decoded_last = False
+            self._prefilled += len(action.ids)
             return
         for sequence in action.sequences:
             sequence.computed += 1
             sequence.in_flight += 1
-        self._decoded_last = True
+        self._prefilled = 0
 
     def accept(self, sequence: Sequence, token: int) -> FinishReason | None:
         """Append the id that was read back or forced; a reason where the sequence is finished."""
@@ -199,6 +201,11 @@ class Scheduler:
         sequence.state = State.RUNNING
         self.running.append(sequence)
         return sequence
+
+    def _fits(self, sequence: Sequence) -> bool:
+        """Whether a sequence's next chunk may come before the others decode again."""
+        left = len(sequence.ids) - sequence.computed
+        return self._prefilled + min(left, self.prefill_chunk) <= self.prefill_chunk
 
     def _prefill(self, sequence: Sequence) -> Prefill | Drain | None:
         if not self._reserve(sequence, len(sequence.ids)):

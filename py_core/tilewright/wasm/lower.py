@@ -54,6 +54,8 @@ def fused(graph: Graph, outputs: Any) -> Graph:
 
 _FEW = 8
 """Rows of a piece where a row is little work; families of fewer are cut along something else."""
+_LONG_ROW = 1024
+"""Roundings or exponentials of a row that is worth a piece: some microseconds."""
 _WORK = 1 << 15
 """Products of a piece of a matrix for one token: two microseconds."""
 
@@ -150,7 +152,8 @@ class Lowering:
         )
         spans = (*vectors, *scalars, out)
         streams = [p for at, stride in spans for p in (Moving(at, stride * times), stride)]
-        self._rows(kernel, number, _FEW, count, Count(times), *streams)
+        unit = _unit(count * times if getattr(key, "activation", None) else 0)
+        self._rows(kernel, number, unit, count, Count(times), *streams)
 
     def _input(self, x: Value, form: Packing | None) -> tuple[int, int]:
         """Return where a linear map finds x: itself, or quantized into the scratch."""
@@ -164,7 +167,8 @@ class Lowering:
             kernel = self._kernels.get(("quantize", wide), lambda name: add(self._module))
             out = Moving(self._scratch, size)
             start = Moving(address, stride)
-            self._rows(kernel, x.rows, _FEW, start, stride, x.width // 32, COUNT, out)
+            unit = _unit(x.width)
+            self._rows(kernel, x.rows, unit, start, stride, x.width // 32, COUNT, out)
             self._quantized = (x, self._activations.arena.slot_of(x), wide)
         return self._scratch, size
 
@@ -453,6 +457,11 @@ class Lowering:
         )
         slots = self._state.inputs.slots
         self._call(kernel, *self._span(op.x), slots, op.x.rows, op.out.width, *self._span(op.out))
+
+
+def _unit(work: int) -> int:
+    """Return how many rows a piece should have that takes ``work`` roundings or exponentials."""
+    return 1 if work >= _LONG_ROW else _FEW
 
 
 def _row_bytes(weight: Weight) -> int:
