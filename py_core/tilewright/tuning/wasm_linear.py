@@ -76,6 +76,9 @@ def kernel(structure: Shape, tuning: Any, capabilities: CpuCapabilities) -> CpuK
     return CpuKernel(label, Source(_code_digest()), Cost(0, 0))
 
 
+_GENERATED = {"__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
+
+
 @cache
 def _code_digest() -> str:
     """Return a digest of the code that writes the kernels: when it changes, records are void."""
@@ -87,7 +90,9 @@ def _code_digest() -> str:
             else:
                 functions = [value] if isinstance(value, FunctionType) else []
             for function in functions:
-                _add_code(digest, function.__code__)
+                # What dataclasses generate holds sets, whose order differs from run to run.
+                if function.__module__ == module.__name__ and function.__name__ not in _GENERATED:
+                    _add_code(digest, function.__code__)
     return digest.hexdigest()
 
 
@@ -97,5 +102,7 @@ def _add_code(digest: Any, code: CodeType) -> None:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _add_code(digest, constant)
-        elif not isinstance(constant, str):  # doc strings are left out of a page's library
+        elif not isinstance(
+            constant, str | frozenset
+        ):  # doc strings are left out of a page's library
             digest.update(repr(constant).encode())
