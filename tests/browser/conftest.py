@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import http.server
+import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -71,6 +72,14 @@ async def server(site: Path, oracle: Path) -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{port}"
     running.should_exit = True
     await task
+
+
+@pytest.fixture(scope="session")
+def manifest(oracle: Path) -> dict[str, Any]:
+    """The reference outputs by file name."""
+    entries = json.loads((oracle / "models_and_logits" / "manifest.json").read_text())
+    listed = entries["models"] if isinstance(entries, dict) else entries
+    return {Path(entry["file"]).name: entry for entry in listed}
 
 
 def without_isolation(app: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +36,6 @@ EMBED = """async ([url, ids]) => {
   await engine.unload();
   return { made };
 }"""
-
-
-@pytest.fixture(scope="session")
-def manifest(oracle: Path) -> dict[str, Any]:
-    """The reference outputs by file name."""
-    entries = json.loads((oracle / "models_and_logits" / "manifest.json").read_text())
-    listed = entries["models"] if isinstance(entries, dict) else entries
-    return {Path(entry["file"]).name: entry for entry in listed}
 
 
 async def evaluate(watched: Watched, script: str, argument: object) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import http.server
-import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -36,14 +35,6 @@ GREEDY = """async ([url, ids, options]) => {
   await engine.unload();
   return { made, again, stopped, threads, info: engine.info, isolated: crossOriginIsolated };
 }"""
-
-
-@pytest.fixture(scope="session")
-def manifest(oracle: Path) -> dict[str, Any]:
-    """The reference outputs by file name."""
-    entries = json.loads((oracle / "models_and_logits" / "manifest.json").read_text())
-    listed = entries["models"] if isinstance(entries, dict) else entries
-    return {Path(entry["file"]).name: entry for entry in listed}
 
 
 @pytest.fixture
