@@ -120,7 +120,8 @@ def check(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Run the benchmarks, or those whose file names are given; they print JSON lines.
 
-    ``--tuning``: that of the tuner alone, with its options. ``--backend wasm --against wllama``
+    ``--tuning``: that of the tuner alone, with its options; ``--store``: that of loading, where
+    ``throughput``, ``first-token``, ``memory``, ``streaming`` name parts. ``--backend wasm --against wllama``
     compares the CPU path with wllama, model by model.
     """
     if "--help" not in arguments:
@@ -128,6 +129,9 @@ def bench(arguments: list[str]) -> int:
     if "--tuning" in arguments:
         rest = [word for word in arguments if word != "--tuning"]
         return call([PYTHON, "tests/bench/bench_tuning.py", *rest])
+    if "--store" in arguments:
+        rest = [word for word in arguments if word != "--store"]
+        return call([PYTHON, "tests/bench/bench_store.py", *rest])
     if arguments[:2] == ["--backend", "wasm"]:
         folder = ROOT / "tests" / "bench"
         made = call([PYTHON, folder / "random_models.py", ROOT / ".build" / "bench"])

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+import tempfile
 import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from in_chromium import ROOT, served
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Page, async_playwright
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser")]
 from model_host import ModelHost  # noqa: E402
@@ -102,27 +104,33 @@ def tell(what: str, where: str, **numbers: Any) -> None:
 class Memory:
     """Samples the memory of a page's process."""
 
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
+    def __init__(self) -> None:
         self.peak = 0.0
 
-    async def now(self) -> float:
-        """Return the proportional set size of all pages' processes in MB."""
-        session = await self._browser.new_browser_cdp_session()
-        found = await session.send("SystemInfo.getProcessInfo")
-        await session.detach()
+    def now(self) -> float:
+        """Return the proportional set size of our pages' processes in MB."""
+        parents, pages = {}, []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                parents[int(folder.name)] = int(fields[1])
+                if b"--type=renderer" in (folder / "cmdline").read_bytes():
+                    pages.append(int(folder.name))
         total = 0
-        for process in found["processInfo"]:
-            if process["type"] == "renderer":
+        for number in pages:
+            above = number
+            while above in parents and above != os.getpid():
+                above = parents[above]
+            if above == os.getpid():
                 with suppress(OSError):
-                    for line in Path(f"/proc/{process['id']}/smaps_rollup").read_text().split("\n"):
-                        total += int(line.split()[1]) if line.startswith("Pss:") else 0
+                    text = Path(f"/proc/{number}/smaps_rollup").read_text()
+                    total += sum(int(w.split()[1]) for w in text.split("\n") if w[:4] == "Pss:")
         return total / 1000
 
     async def watch(self) -> None:
         """Keep the peak until cancelled."""
         while True:
-            self.peak = max(self.peak, await self.now())
+            self.peak = max(self.peak, self.now())
             await asyncio.sleep(0.1)
 
 
@@ -173,12 +181,12 @@ async def first_token(page: Page, host: ModelHost, size: int) -> None:
     )
 
 
-async def host_memory(browser: Browser, page: Page, folder: str, size: int) -> None:
+async def host_memory(page: Page, folder: str, size: int) -> None:
     """Tell what a load to the GPU adds to the memory of the page's process."""
     url = f"{folder}/{NAME}?memory"
     await page.evaluate(LOAD, [f"{folder}/S.Q8_0.gguf?warm", {"backend": "webgpu"}])
-    memory = Memory(browser)
-    before = await memory.now()
+    memory = Memory()
+    before = memory.now()
     watching = asyncio.ensure_future(memory.watch())
     await page.evaluate(LOAD, [url, {"backend": "webgpu"}])
     watching.cancel()
@@ -275,8 +283,10 @@ async def main() -> None:
         return await beyond_memory()
     with ModelHost(FOLDER) as host:
         async with served(FOLDER) as address, async_playwright() as playwright:
-            browser = await playwright.chromium.launch(**launch_options())
-            context = await browser.new_context(bypass_csp=True)
+            # A visitor's profile: in a private window files are kept in another process's memory.
+            profile = tempfile.TemporaryDirectory(dir=FOLDER, ignore_cleanup_errors=True)
+            launch = playwright.chromium.launch_persistent_context
+            context = await launch(profile.name, bypass_csp=True, **launch_options())
             page = await context.new_page()
             page.set_default_timeout(0)
             await page.goto(f"{address}/test.html")
@@ -286,10 +296,11 @@ async def main() -> None:
             if "first-token" in wanted:
                 await first_token(page, host, size)
             if "memory" in wanted:
-                await host_memory(browser, page, folder, size)
+                await host_memory(page, folder, size)
             if "streaming" in wanted:
                 await beyond_memory_in_page(page, folder)
-            await browser.close()
+            await context.close()
+            profile.cleanup()
     return None
 
 

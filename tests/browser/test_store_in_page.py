@@ -1,4 +1,27 @@
-"""The store of models against a scripted hub: nothing is lost, whatever breaks on the way."""
+"""The store of models against a scripted hub: nothing is lost, whatever breaks on the way.
+
+Which test has which fault (those of ``tests/unit/cli/test_hub.py`` are the same natively):
+
+| fault | test |
+|---|---|
+| network cut at every stage | a_cut_connection_goes_on_at_the_byte, |
+| | the_network_is_gone_for_a_while |
+| server ignoring Range | a_server_that_ignores_ranges |
+| wrong length | another_length_than_listed_is_refused |
+| changed ETag between ranges | a_file_that_changes_between_ranges |
+| corrupt piece | a_damaged_piece_is_noticed_and_never_used_again, |
+| | damage_on_the_disk_costs_one_block, and of test_store_hub: the_digest_of_the_list_is_checked |
+| 403, 404, 429, 5xx | refusals_are_told_at_once, what_may_pass_is_waited_for |
+| quota exceeded in the middle | of test_store_hub: the_disk_is_full_in_the_middle, |
+| | a_model_too_large_for_the_quota_is_used_without_being_kept; of test_downloads: a_full_disk |
+| tab killed while writing | a_killed_tab_loses_little, a_half_written_entry_is_no_entry |
+| two tabs at once | two_tabs_share_one_download, here and with models in test_downloads |
+| clock jumps | a_clock_that_jumps; of test_store_hub: the_file_used_longest_ago_gives_way |
+| a revision that disappeared | of test_store_hub: a_revision_that_disappeared |
+| a stop, a reload | a_stop_is_at_once_and_the_next_load_goes_on; |
+| | of test_downloads: a_reload_goes_on |
+| the device lost, memory short | numerics/test_load_memory.py, numerics/test_streaming.py |
+"""
 
 from __future__ import annotations
 
@@ -247,6 +270,30 @@ async def test_a_killed_tab_loses_little(
     result = await fetch(tab, url, sha256=DIGEST)
     assert (result["sha256"], result["verified"]) == (DIGEST, True)
     assert host.sent - before <= SIZE - entry["have"] + 65536
+
+
+@pytest.mark.parametrize("year", [1970, 2100])
+async def test_a_clock_that_jumps(page: Page, host: ModelHost, year: int) -> None:
+    """In the middle of a download, and while a server names a date until which to wait."""
+    host.bytes_per_second = 2e6
+    url = f"{host.storage}/{NAME}"
+    asking = asyncio.ensure_future(fetch(page, url, sha256=DIGEST))
+    while host.sent < SIZE // 4:
+        await asyncio.sleep(0.01)
+    for worker in page.workers:
+        await worker.evaluate(f"() => {{ Date.now = () => Date.UTC({year}); }}")
+    then = f"Thu, 01 Jan {year} 00:00:00 GMT"
+    host.refusals = [(503, {"Retry-After": then})] * 2
+    host.break_after = 1
+    host.bytes_per_second = 0
+    assert (await asking)["sha256"] == DIGEST
+    assert host.sent <= SIZE + 2 * BLOCK
+    # Stored under the wrong date, and found under the right one.
+    for worker in page.workers:
+        await worker.evaluate("() => { Date.now = () => Date.UTC(2026); }")
+    before = host.sent
+    assert (await fetch(page, url))["sha256"] == DIGEST
+    assert host.sent == before
 
 
 async def test_a_half_written_entry_is_no_entry(page: Page, host: ModelHost) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tilewright import settings
+from tilewright.errors import DeviceUnavailableError
 from tilewright.serve.cli import main
 from tilewright.serve.cli.numbers import read_ids, write_npy
+from tilewright.webgpu.device import Device
 
 MODELS = Path(__file__).resolve().parents[2] / "golden" / "models"
 
@@ -100,6 +103,27 @@ def test_inspect_tells_what_the_device_needs(
     assert report["fit"]["context_length"] == 100
     assert report["fit"]["total"] > report["fit"]["weights"] > 0
     assert {t["name"] for t in report["tensors"]} >= {"token_embd.weight", "blk.0.attn_q.weight"}
+
+
+def test_inspect_needs_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async def none() -> None:
+        raise DeviceUnavailableError("There is no adapter.")
+
+    monkeypatch.setattr(Device, "probe", none)
+    pytest.importorskip("wasmtime", reason="without it and without a GPU nothing runs")
+    model = str(MODELS / "qwen3.gguf")
+    with settings.scope(backend=""):
+        status, out, _ = run(monkeypatch, capsysbinary, "inspect", model, "--json", "--budget", "1")
+    report = json.loads(out)
+    assert (status, report["backend"]) == (0, "wasm")
+    assert report["fit"]["fits"] is False
+    assert "1 MB" in report["fit"]["message"]
+    # A format of the cache asks for the GPU: told with the limits that all of them have.
+    status, out, _ = run(monkeypatch, capsysbinary, "inspect", model, "--json", "--kv", "f16")
+    report = json.loads(out)
+    assert (status, report["backend"], report["fit"]["kv"]) == (0, "webgpu", "f16")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ export interface Advice {
 type Row = [title: string, advice: string, again: boolean];
 
 const ROWS: Record<string, Row> = {
-  bad_model_file: ["This file is not a sound model", "Download the file again, or choose another one: it must be a GGUF file.", false],
+  bad_model_file: ["This file is not a sound model", "Download the file again, or choose another one: a GGUF file, or the folder of a safetensors model.", false],
   unsupported_model: ["This kind of model is not supported yet", "Choose another model; the list of supported architectures is in the README.", false],
   source_unavailable: ["The model could not be read", "Check the address and your connection, then try again. What has arrived is kept, so the download goes on where it stopped.", true],
   bad_tokenizer: ["The model's vocabulary cannot be used", "Choose another file of this model: this one was made with a broken vocabulary.", false],

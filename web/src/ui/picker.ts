@@ -116,6 +116,7 @@ export class Picker {
 
   #complain(sentence: string): void {
     this.#error.textContent = sentence;
+    if (sentence) this.#error.scrollIntoView({ block: "nearest" });
     byId("picker-reference", HTMLInputElement).setAttribute("aria-invalid", String(sentence !== ""));
   }
 

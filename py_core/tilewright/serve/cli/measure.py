@@ -9,6 +9,7 @@ import statistics
 import time
 from typing import Any
 
+from ...engine.backend import likely_gpu
 from ...engine.sampling import SamplingParams
 from ...errors import DeviceUnavailableError, TilewrightError
 from ...formats.model_file import ModelFile
@@ -83,12 +84,14 @@ def _shortened(file: ModelFile) -> dict[str, Any]:
 async def _report(file: ModelFile, arguments: argparse.Namespace) -> dict[str, Any]:
     budget = None if arguments.budget is None else arguments.budget * 1_000_000
     options = LoadOptions(context_length=arguments.context, kv=arguments.kv, memory_budget=budget)
+    capabilities: Capabilities | None
     try:
-        capabilities = await Device.probe()
+        capabilities = await likely_gpu("webgpu" if arguments.kv else None)
     except DeviceUnavailableError:
         capabilities = Capabilities()  # the limits that every WebGPU device has
+    backend = "wasm" if capabilities is None else "webgpu"
     try:
-        return {**await describe(file, capabilities, options=options)}
+        return {**await describe(file, capabilities, options=options), "backend": backend}
     except TilewrightError as error:
         return {
             "name": file.metadata.get("general.name"),
