@@ -121,8 +121,8 @@ def bench(arguments: list[str]) -> int:
     """Run the benchmarks, or those whose file names are given; they print JSON lines.
 
     ``--tuning``: that of the tuner alone, with its options; ``--store``: that of loading, where
-    ``throughput``, ``first-token``, ``memory``, ``streaming`` name parts. ``--backend wasm --against wllama``
-    compares the CPU path with wllama, model by model.
+    ``throughput``, ``first-token``, ``memory`` and ``streaming`` name parts.
+    ``--backend wasm --against wllama`` compares the CPU path with wllama, model by model.
     """
     if "--help" not in arguments:
         site([])
