@@ -24,7 +24,7 @@ import tuning_measures  # noqa: E402
 
 FOLDER = ROOT / ".build" / "bench"
 MODELS = ("S.Q4_0", "S.Q4_K", "M.Q4_0", "M.Q4_K")
-PARTS = ("compare", "exhaustive", "loss")
+PARTS = ("compare", "exhaustive", "loss", "visit")
 IN_PAGE = """
 import json
 from tilewright.webgpu import bridge
@@ -32,7 +32,8 @@ bridge.install()
 from tilewright_sources import UrlSource
 source = bridge.BrowserSource(await UrlSource.open(str(data["url"])))
 await everything(source, str(data["name"]), budget=float(data["budget"]),
-                 parts=list(data["parts"]), tell=lambda line: print(json.dumps(line)))
+                 parts=list(data["parts"]), steps=list(data["steps"]),
+                 without=list(data["without"]), tell=lambda line: print(json.dumps(line)))
 """
 
 
@@ -49,6 +50,8 @@ async def natively(name: str, arguments: argparse.Namespace, lines: list[dict[st
         name,
         budget=arguments.budget,
         parts=arguments.parts,
+        steps=arguments.steps,
+        without=arguments.without,
         clock=clock,
         tell=tell,
     )
@@ -74,6 +77,8 @@ async def in_chromium(
             "name": name,
             "budget": arguments.budget,
             "parts": arguments.parts,
+            "steps": arguments.steps,
+            "without": arguments.without,
         }
         page.on("console", lambda message: heard(message.text))
         await page.evaluate(
@@ -94,7 +99,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         if line["bench"] != "tuning":
             continue
         rate = line["tokens"] / line["seconds"]["tuned"]
-        ratios = " | ".join(f"{line[f'tuned_to_{n}']:.1f}×" for n in ("naive", "constants"))
+        found = [line.get(f"tuned_to_{name}") for name in ("naive", "constants")]
+        ratios = " | ".join(f"{ratio:.1f}×" if ratio else "" for ratio in found)
         text.append(
             f"| {line['place']} | {line['model']} | {line['step']} | {ratios} | "
             f"{line['tuned_to_default']:.2f}× | {rate:.1f} tokens/s |"
@@ -135,6 +141,8 @@ def main() -> None:
     add("--models", nargs="+", default=list(MODELS), metavar="SHAPE.FORMAT")
     add("--where", nargs="+", default=["native", "chromium"], choices=["native", "chromium"])
     add("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    add("--steps", nargs="+", default=["decode", "prefill"], choices=["decode", "prefill"])
+    add("--without", nargs="+", default=[], help="choices that take too long on this device")
     add("--budget", type=float, default=30.0)
     add("--gpu", action="store_true", help="a real GPU: natively the wall clock counts")
     asyncio.run(run(parser.parse_args()))

@@ -83,7 +83,8 @@ async def compare(
         "seconds": {name: round(took, 5) for name, took in least.items()},
         **{
             f"tuned_to_{name}": round(least[name] / least["tuned"], 3)
-            for name in ("default", "constants", "naive")
+            for name in choices
+            if name != "tuned"
         },
     }
 
@@ -169,12 +170,15 @@ async def everything(
     *,
     budget: float,
     parts: Sequence[str],
+    steps: Sequence[str] = ("decode", "prefill"),
+    without: Sequence[str] = (),
     clock: Clock = time.perf_counter,
     tell: Callable[[Line], None],
 ) -> None:
     """Load a model, tune it, and tell the lines of the wanted parts.
 
-    ``parts``: some of ``compare``, ``exhaustive``, ``loss``.
+    ``parts``: some of ``compare``, ``exhaustive``, ``loss``, ``visit`` (a second one); ``without``:
+    choices that take too long here.
     """
     device = await Device.open()
     common = {"model": name, "where": f"{device.name} {device.capabilities.key}".strip()}
@@ -191,10 +195,11 @@ async def everything(
             "records": len(records),
             "searched": sum(record.tried > 0 for record in records),
         }
-        begun = time.perf_counter()
-        again = await ModelTuning(runner, None, records).run(budget=budget)
-        line["second_visit_bursts"] = again.bursts
-        line["second_visit_s"] = round(time.perf_counter() - begun, 2)
+        if "visit" in parts:
+            begun = time.perf_counter()
+            again = await ModelTuning(runner, None, records).run(budget=budget)
+            line["second_visit_bursts"] = again.bursts
+            line["second_visit_s"] = round(time.perf_counter() - begun, 2)
         tell({**line, **common})
         choices: dict[str, Choose] = {
             "naive": naive_choice,
@@ -202,8 +207,12 @@ async def everything(
             "default": default_choice,
             "tuned": records.choose,
         }
+        choices = {name: choose for name, choose in choices.items() if name not in without}
         bench = await Bench.open(device, budget=600.0)
         for workload in workloads(runner):
+            if workload.name not in steps:
+                workload.release()
+                continue
             if "compare" in parts:
                 tell({**await compare(device, workload, choices, clock), **common})
             if "exhaustive" in parts:

@@ -106,6 +106,7 @@ async def tune(
 ) -> TuningResult:
     """Tune what ``records`` do not hold yet, keep them in ``store``, and let ``runner`` use them.
 
+    A budget above the usual one also takes up what was not reached before.
     ``engine``: over the runner; it gets the number of steps in flight and the size of a chunk.
 
     ``budget``: seconds of measuring; ``share``: of the time while ``idle()``. Raises CancelledError
@@ -126,7 +127,7 @@ async def tune(
     steps: Sequence[Workload | WasmStep] = ()
     try:
         steps = wasm_tuning.steps(runner) if isinstance(runner, WasmRunner) else workloads(runner)
-        tuner = Tuner(bench, records, on_event)
+        tuner = Tuner(bench, records, on_event, thorough=budget > BUDGET)
         if isinstance(runner, ModelRunner) and not records.ceilings and tuner.missing(steps):
             records.ceilings = await ceilings(runner.device)
         if isinstance(bench, Bench) and isinstance(runner, ModelRunner):
@@ -134,6 +135,9 @@ async def tune(
             await whole_tokens.tune(runner, records, bench, tuner)
         else:
             await tuner.tune(steps)
+        if bench.bursts:  # what was not reached keeps its default: the next visit measures nothing
+            for step in steps:
+                tuner.keep_defaults(step)
     except CancelledError:
         with contextlib.suppress(SourceError):
             await _keep(store, records, bench.bursts)

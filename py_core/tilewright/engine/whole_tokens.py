@@ -108,10 +108,10 @@ def _fusion(tuning: TokenTuning) -> FusionPlan:
 
 
 async def tune(runner: ModelRunner, records: Records, bench: Bench, tuner: Tuner) -> None:
-    """Time whole tokens and record the best way; nothing where there is a record or no time."""
-    if not tunable(runner) or chosen(runner, records) is not None or bench.left <= 0:
+    """Time whole tokens and record the best way, unless it is known or no kernel was timed."""
+    if not tunable(runner) or not bench.bursts or chosen(runner, records) is not None:
         return
-    best = TokenTuning(chunk=min(PREFILL_BUCKETS[-1], runner.prefill_chunk))
+    best = TokenTuning()
     best, seconds, default = await _fusions(runner, records, bench, tuner, best)
     depth = await _depth(runner, records, bench, best, seconds)
     chunk = await _chunk(runner, records, bench, seconds)

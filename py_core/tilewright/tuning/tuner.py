@@ -100,8 +100,12 @@ class Tuner:
         bench: Measuring,
         records: Records,
         on_event: Callable[[Event], None] | None = None,
+        *,
+        thorough: bool = False,
     ) -> None:
+        """``thorough``: kernels that kept their default without a search count as missing."""
         self._bench = bench
+        self._thorough = thorough
         self._records = records
         self._on_event = on_event
         self._liked: dict[Any, Sequence[Any]] = {}
@@ -113,10 +117,16 @@ class Tuner:
         """Return how many kernels have no record yet."""
         capabilities = self._bench.capabilities
         return sum(
-            self._records.find(subject.module, subject.structure, capabilities) is None
+            not self._kept(self._records.find(subject.module, subject.structure, capabilities))
             for workload in workloads
             for subject in workload.subjects()
         )
+
+    def _kept(self, record: Record | None) -> bool:
+        """Return whether a record leaves nothing to do."""
+        if record is None:
+            return False
+        return record.tried > 0 or record.candidates == 1 or not self._thorough
 
     async def tune(self, workloads: Sequence[Step], floor: float = 0.0) -> None:
         """Tune every step; ``records`` holds what was found, also when cancelled on the way.
@@ -201,7 +211,7 @@ class Tuner:
         """Report a kernel whose record is there."""
         capabilities = self._bench.capabilities
         record = self._records.find(subject.module, subject.structure, capabilities)
-        if record is None:
+        if record is None or not self._kept(record):
             return False
         if record.key not in self._told:
             self._tell_record(workload, subject, record, 0.0, known=True)
