@@ -26,6 +26,8 @@ from .kernels.repack_grids import tables
 
 PIECE = 4 << 20
 """Bytes of raw weights that are staged at a time."""
+_AT_ONCE = 128 << 10
+"""Bytes of raw weights per call of a kernel: better code, made meanwhile, begins with a call."""
 _ALIGNMENT = 64
 _GAP = 64 << 10
 """Bytes between two tensors that are read along with them."""
@@ -222,8 +224,12 @@ class Loader:
             self.memory.write(self._weights.scratch + TABLES, needed)
             self._tables = needed
         blocks = tensor.columns // tensor.quant.block
-        place = job.address, job.first + row, self._weights.scratch
-        self._repack.call(f"repack_{tensor.quant.name}", raw, rows, blocks, *place)
+        call, row_bytes = f"repack_{tensor.quant.name}", tensor.quant.row_bytes(tensor.columns)
+        step = max(_AT_ONCE // row_bytes, 1)
+        for done in range(0, rows, step):
+            place = job.address, job.first + row + done, self._weights.scratch
+            count = min(step, rows - done)
+            self._repack.call(call, raw + done * row_bytes, count, blocks, *place)
 
     def fetch(self, run: Run) -> Awaitable[None]:
         """Begin to read a run; it is there when this was awaited."""
