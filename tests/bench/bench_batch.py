@@ -19,7 +19,7 @@ from typing import Any, Literal
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "py_core")]
 Backend = Literal["webgpu", "wasm"]
-ROUNDS, TOKENS = 3, 64
+ROUNDS, TOKENS = 5, 64
 IN_PAGE = """async ([url, rounds, tokens, backend]) => {
   const { Tilewright } = await import("./tilewright.js");
   const engine = await Tilewright.load(url, { context_length: 512, backend: backend || undefined });

@@ -144,6 +144,17 @@ async def test_decode_goes_on_between_the_chunks_of_a_long_prompt() -> None:
     assert "prefill prefill" not in " ".join(steps[first:last])
 
 
+async def test_short_prompts_that_came_together_are_read_before_they_decode() -> None:
+    runner = ToyRunner(prefill_chunk=8)
+    engine = Engine(runner, depth=2)
+    prompts = [prompt(2, seed) for seed in range(4)]
+    answers = await asyncio.gather(*(answer(engine, ids, GREEDY) for ids in prompts))
+    assert answers == [expected(ids, GREEDY) for ids in prompts]
+    steps = [entry[0] for entry in runner.log if entry[0] in ("prefill", "decode")]
+    assert steps[:5] == ["prefill"] * 4 + ["decode"]
+    assert steps.count("decode") == 11  # the first token of each came with its prompt
+
+
 async def test_preempted_sequences_answer_as_if_they_had_not_been() -> None:
     engine = Engine(ToyRunner(kv_blocks=17, max_sequences=4))
     sampling = SamplingParams(temperature=0.0, max_tokens=30)
