@@ -328,11 +328,12 @@ def fused_families(plain: Graph) -> dict[Family, Graph]:
     if not plain.causal:
         return {"embed": lower.fused(plain, "late")}
     prefill = lower.fused(plain, "early")
+    every = lower.fused(plain, "all")
     made: dict[Family, Graph] = {
         "prefill": prefill,
         "cache": _until_cache(prefill),
-        "all": lower.fused(plain, "all"),
-        "decode": lower.fused(plain, "all"),
+        "all": every,
+        "decode": every,
     }
     if plain.pooled is not None:
         made["embed"] = lower.fused(plain, "late")

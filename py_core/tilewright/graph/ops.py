@@ -130,19 +130,13 @@ class Op:
 
     def inputs(self) -> tuple[Value, ...]:
         """Values that are read."""
-        return tuple(
-            value
-            for name in field_names(self)
-            if isinstance(value := getattr(self, name), Value) and not name.startswith("out")
-        )
+        found = [getattr(self, name) for name in field_names(self) if not name.startswith("out")]
+        return tuple([value for value in found if isinstance(value, Value)])
 
     def outputs(self) -> tuple[Value, ...]:
         """Values that are written."""
-        return tuple(
-            value
-            for name in field_names(self)
-            if isinstance(value := getattr(self, name), Value) and name.startswith("out")
-        )
+        found = [getattr(self, name) for name in field_names(self) if name.startswith("out")]
+        return tuple([value for value in found if isinstance(value, Value)])
 
     def weights(self) -> tuple[Weight, ...]:
         """Weights that are read, those of a NormSpec included."""

@@ -64,7 +64,7 @@ class Rewriter:
         for old in self.ops:
             new = replaced.get(id(old), old)
             if new is not None:
-                found.append(substituted(new, values or {}))
+                found.append(substituted(new, values) if values else new)
         return tuple(found)
 
 

@@ -21,15 +21,18 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..errors import KernelError
 from .instructions import (
     INSTRUCTIONS,
     VALUE_TYPES,
     Instruction,
+    instruction_of,
     leb_signed,
     leb_unsigned,
     plain_only,
+    wrapped,
 )
 
 _END, _ELSE = b"\x0b", b"\x05"
@@ -151,7 +154,7 @@ class Namespace:
         if form is None:
             form = {"f32x4": "<f", "f64x2": "<d"}[self._name]
         else:
-            value = _wrap(int(value), 128 // int(self._name.split("x")[1]))
+            value = wrapped(int(value), 128 // int(self._name.split("x")[1]))
         lane = struct.pack(form, value)
         return v128_const(lane * (16 // len(lane)))
 
@@ -183,14 +186,19 @@ v128, i8x16, i16x8, i32x4, i64x2, f32x4, f64x2 = (
 def constant(type_: str, value: float) -> Expr:
     """Return a scalar constant; integers are taken modulo their size."""
     if type_ == "i32":
-        return Expr(type_, b"\x41" + leb_signed(_wrap(int(value), 32)))
+        return _i32(int(value))
     if type_ == "i64":
-        return Expr(type_, b"\x42" + leb_signed(_wrap(int(value), 64)))
+        return Expr(type_, b"\x42" + leb_signed(wrapped(int(value), 64)))
     if type_ == "f32":
         return Expr(type_, b"\x43" + struct.pack("<f", value))
     if type_ == "f64":
         return Expr(type_, b"\x44" + struct.pack("<d", value))
     raise KernelError(f"There is no constant of type {type_}: use a shape's const.")
+
+
+@lru_cache(8192)  # addresses and strides come back in every layer
+def _i32(value: int) -> Expr:
+    return Expr("i32", b"\x41" + leb_signed(wrapped(value, 32)))
 
 
 def v128_const(data: bytes) -> Expr:
@@ -241,24 +249,20 @@ def operand(type_: str, value: Operand) -> Expr:
     return value if isinstance(value, Expr) else constant(type_, value)
 
 
-def _wrap(value: int, bits: int) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
 def _binary(left: Expr, right: Operand, name: str) -> Expr:
-    found = INSTRUCTIONS.get(f"{left.type}.{name}")
+    found = instruction_of(left.type, name)
     if found is None or left.type is None:
         raise KernelError(f"{name} is not defined for {left.type}.")
-    right = operand(left.type, right)
+    if not isinstance(right, Expr):
+        right = constant(left.type, right)
     _check(found.name, found.operands, (left, right))
     return Expr(found.result, left.code + right.code + found.opcode)
 
 
-def _check(name: str, wanted: Sequence[str], given: Sequence[Expr]) -> None:
-    types = [value.type for value in given]
-    if types != list(wanted):
-        raise KernelError(f"{name} takes {list(wanted)}, not {types}.")
+def _check(name: str, wanted: tuple[str, ...], given: Sequence[Expr]) -> None:
+    types = tuple([value.type for value in given])
+    if types != wanted:
+        raise KernelError(f"{name} takes {list(wanted)}, not {list(types)}.")
 
 
 def _constructor(found: Instruction) -> Callable[..., Expr]:

@@ -211,6 +211,19 @@ def _build() -> dict[str, Instruction]:
 
 INSTRUCTIONS = _build()
 
+
+@lru_cache(256)
+def instruction_of(type_: str | None, name: str) -> Instruction | None:
+    """Return the instruction ``<type>.<name>``, or None."""
+    return INSTRUCTIONS.get(f"{type_}.{name}")
+
+
+def wrapped(value: int, bits: int) -> int:
+    """Return an integer modulo its size, signed."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
 plain_only: ContextVar[bool] = ContextVar("plain_only", default=False)
 """Whether relaxed SIMD must not be emitted."""
 
