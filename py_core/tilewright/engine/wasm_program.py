@@ -14,7 +14,7 @@ from typing import Literal
 from ..errors import InvalidRequestError
 from ..formats.model_file import ModelFile
 from ..graph.layers import parts, spread
-from ..graph.ops import Graph, KvWrite, Rows
+from ..graph.ops import Graph, Rows
 from ..models.registry import build_graph, original_context, read_constants
 from ..wasm import host, kernel_set, lower, pool, state, steps, weights
 from ..wasm import scratch as scratches
@@ -27,7 +27,7 @@ from .fit import Choice, Fit, advise
 DEFAULT_CONTEXT = 4096
 PREFILL_CHUNK = 256
 LOGITS_CHUNK = 64
-Family = Literal["prefill", "cache", "all", "decode", "embed"]
+Family = Literal["prefill", "all", "decode", "embed"]
 _MOST = host.MOST_PAGES * host.PAGE
 
 
@@ -327,24 +327,15 @@ def fused_families(plain: Graph) -> dict[Family, Graph]:
     """Return the graph of each family; they read the same weights."""
     if not plain.causal:
         return {"embed": lower.fused(plain, "late")}
-    prefill = lower.fused(plain, "early")
     every = lower.fused(plain, "all")
     made: dict[Family, Graph] = {
-        "prefill": prefill,
-        "cache": _until_cache(prefill),
+        "prefill": lower.fused(plain, "early"),
         "all": every,
         "decode": every,
     }
     if plain.pooled is not None:
         made["embed"] = lower.fused(plain, "late")
     return made
-
-
-def _until_cache(graph: Graph) -> Graph:
-    """Cut everything after the last write to the cache: a step whose logits nobody wants."""
-    last = max(i for i, op in enumerate(graph.ops) if isinstance(op, KvWrite))
-    ops = graph.ops[: last + 1]
-    return Graph(ops, graph.vocabulary, graph.layers, graph.kv_width, None)
 
 
 def mask_bytes(vocabulary: int) -> int:

@@ -224,7 +224,8 @@ class WasmRunner:
 
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
         """Compute one chunk of a sequence."""
-        family: Family = {"none": "cache", "last": "prefill", "all": "all"}[want]  # type: ignore[assignment]
+        # Logits that nobody wants are one row's: less than another family costs at the start.
+        family: Family = "all" if want == "all" else "prefill"
         most = self.logits_chunk if want == "all" else self.prefill_chunk
         if not 0 < len(ids) <= most:
             raise InvalidRequestError(f"A step takes 1 to {most} tokens, not {len(ids)}.")
