@@ -215,10 +215,16 @@ def plan_memory(
 
 
 def assemble(
-    plan: Plan, choose: kernel_set.ChooseTuning, *, wide: bool = False, relaxed: bool = True
+    plan: Plan,
+    choose: kernel_set.ChooseTuning,
+    *,
+    wide: bool = False,
+    relaxed: bool = True,
+    complete: bool = True,
 ) -> Program:
     """Make a plan's module with the Tunings that ``choose`` names.
 
+    ``complete``: with the family that few ever ask for (``all``: logits of a whole prompt).
     ``wide``: activations have 16 bits throughout. Raises UnsupportedModelError for an op or a
     format that has no kernel here.
     """
@@ -232,6 +238,8 @@ def assemble(
         functions: dict[Family, tuple[tuple[int | None, str], ...]] = {}
         layers = plan.own.weights.streamed
         for name, graph in plan.graphs.items():
+            if name == "all" and not complete:
+                continue
             lowering = lower.Lowering(
                 kernels,
                 plan.own,

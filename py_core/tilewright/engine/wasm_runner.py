@@ -29,8 +29,8 @@ from .runner_protocol import RowResult, StepResult, Want
 from .sampling import SamplingParams
 from .wasm_program import LOGITS_CHUNK, Family, Plan, mask_bytes
 
-Assembler = Callable[[kernel_set.ChooseTuning | None], wasm_program.Program]
-"""Makes the module with these Tunings; None: with the default ones."""
+Assembler = Callable[[kernel_set.ChooseTuning | None, bool], wasm_program.Program]
+"""Makes the module with these Tunings (None: with the default ones), complete or not."""
 
 
 class _Slot:
@@ -103,11 +103,14 @@ class WasmRunner:
         self._last_row = 0
         self._step: host.Instance | None = None
         self._module = b""
+        self._choice: kernel_set.ChooseTuning | None = None
+        self._complete = False
         self.use(None)
 
     def use(self, choose: kernel_set.ChooseTuning | None) -> None:
         """Compute from now on with kernels of this choice; None: the default. Between two steps."""
-        program = self._made(choose)
+        self._choice = choose
+        program = self._made(choose, self._complete)
         if self._step is not None and program.module == self._module:
             return
         self._program: wasm_program.Program = program
@@ -161,9 +164,11 @@ class WasmRunner:
         )
         guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat)
 
-        def made(chosen: kernel_set.ChooseTuning | None) -> wasm_program.Program:
-            choice = chosen or choose or guess
-            return wasm_program.assemble(plan, choice, wide=wide, relaxed=machine.relaxed)
+        def made(chosen: kernel_set.ChooseTuning | None, complete: bool) -> wasm_program.Program:
+            choice, relaxed = chosen or choose or guess, machine.relaxed
+            return wasm_program.assemble(
+                plan, choice, wide=wide, relaxed=relaxed, complete=complete
+            )
 
         memory = machine.allocate(plan.nbytes, together > 1)
         loader = weights.Loader(memory, plan.own.weights, file, shared=together > 1)
@@ -226,6 +231,9 @@ class WasmRunner:
         """Compute one chunk of a sequence."""
         # Logits that nobody wants are one row's: less than another family costs at the start.
         family: Family = "all" if want == "all" else "prefill"
+        if family == "all" and not self._complete:
+            self._complete = True
+            self.use(self._choice)
         most = self.logits_chunk if want == "all" else self.prefill_chunk
         if not 0 < len(ids) <= most:
             raise InvalidRequestError(f"A step takes 1 to {most} tokens, not {len(ids)}.")
