@@ -25,8 +25,8 @@ from .tokenizer import Tokenizer
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
 IGNORED = -1
-CALL, REFUSAL = 2046, 495
-"""The ids that an answer begins with: <tool_call>, and the "None" of NO_TOOL."""
+CALL = 2046
+"""The id of <tool_call>."""
 POOL = 768
 
 

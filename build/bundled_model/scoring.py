@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from .batches import CALL, IGNORED, REFUSAL, collate
+from .batches import CALL, IGNORED, collate
 from .chat_format import encode_chat
 from .corpus import make
 from .model import has_fast_bf16
+from .requests import NO_TOOL
 from .tokenizer import Tokenizer
 from .tool_chats import tool_chat
 from .words import EVALUATION_SEED, Words
@@ -39,18 +40,25 @@ def held_out_chats(tokenizer: Tokenizer, amount: int) -> list[Row]:
     return rows
 
 
+def refusal_id(tokenizer: Tokenizer) -> int:
+    """The token that a refusal begins with."""
+    return tokenizer.encode(NO_TOOL)[0]
+
+
 @torch.no_grad()
-def score(model: Any, rows: list[Row], device: torch.device) -> dict[str, dict[str, float]]:
+def score(
+    model: Any, rows: list[Row], device: torch.device, refusal: int
+) -> dict[str, dict[str, float]]:
     """By kind: loss per learned token, share of exact answers, and ``fits`` where there are tools.
 
     ``fits`` is the area under the curve of telling requests that a tool fits from others by the
-    first token's scores: 0.5 is chance.
+    first token's scores: 0.5 is chance.  ``refusal`` is what :func:`refusal_id` gives.
     """
     fast = has_fast_bf16(device.type)
     order = sorted(rows, key=lambda row: len(row[1]))
     losses: defaultdict[str, list[float]] = defaultdict(list)
     exact: defaultdict[str, list[bool]] = defaultdict(list)
-    sure: defaultdict[str, dict[int, list[float]]] = defaultdict(lambda: {CALL: [], REFUSAL: []})
+    sure: defaultdict[str, dict[int, list[float]]] = defaultdict(lambda: {CALL: [], refusal: []})
     for first in range(0, len(order), 24):
         group = order[first : first + 24]
         inputs, targets = collate([(ids, learn) for _, ids, learn in group])
@@ -66,16 +74,16 @@ def score(model: Any, rows: list[Row], device: torch.device) -> dict[str, dict[s
             losses[kind] += loss[index][wanted].tolist()
             for begin, end in _answers(wanted.tolist()):
                 exact[kind].append(bool(right[index, begin:end].all()))
-                first = int(targets[index, begin])
-                if first in sure[kind]:
-                    between = logits[index, begin, CALL] - logits[index, begin, REFUSAL]
-                    sure[kind][first].append(float(between))
+                answered = int(targets[index, begin])
+                if answered in sure[kind]:
+                    between = logits[index, begin, CALL] - logits[index, begin, refusal]
+                    sure[kind][answered].append(float(between))
     return {
         kind: {
             "loss": round(sum(losses[kind]) / len(losses[kind]), 4),
             "exact": round(sum(exact[kind]) / len(exact[kind]), 4),
         }
-        | ({"fits": area(sure[kind][CALL], sure[kind][REFUSAL])} if sure[kind][REFUSAL] else {})
+        | ({"fits": area(sure[kind][CALL], sure[kind][refusal])} if sure[kind][refusal] else {})
         for kind in sorted(losses)
     }
 

@@ -24,7 +24,7 @@ from .batches import CALL, IGNORED, POOL, Pools
 from .config import Config
 from .model import Model, has_fast_bf16
 from .optimizer import Optimizer
-from .scoring import held_out_chats, score
+from .scoring import held_out_chats, refusal_id, score
 from .tokenizer import Tokenizer
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -134,6 +134,7 @@ def train(
         state["pool"] = notes["pool"]
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     check = held_out_chats(tokenizer, 60)
+    refusal = refusal_id(tokenizer)
     budget = minutes * 60
     begun = time.monotonic() - state["seconds"]
     until = min(budget, state["seconds"] + pause * 60) if pause else budget
@@ -185,7 +186,7 @@ def train(
                         {
                             "step": state["step"],
                             "seconds": round(state["seconds"]),
-                            "held_out": score(model, check, device),
+                            "held_out": score(model, check, device, refusal),
                         }
                     )
                     + "\n"
@@ -210,7 +211,7 @@ def train(
             {
                 "step": state["step"],
                 "seconds": round(state["seconds"]),
-                "held_out": score(model, check, device),
+                "held_out": score(model, check, device, refusal),
             }
         )
         + "\n"
