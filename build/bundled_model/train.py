@@ -28,8 +28,8 @@ from .scoring import held_out_chats, refusal_id, score
 from .tokenizer import Tokenizer
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-WARM_UP_STEPS = 20
-PEAK = 0.8
+WARM_UP_STEPS = 60
+PEAK = 1.0
 DECAY_SHARE = 1.0
 FLOOR = 0.02
 DECISION, NAME = 6.0, 3.0
