@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tilewright import settings
 from tilewright.engine import wasm_tuning
 from tilewright.engine.engine import Engine
 from tilewright.engine.sampling import SamplingParams
@@ -161,17 +162,15 @@ async def test_what_is_recorded_is_what_runs() -> None:
             assert chosen == wasm_linear.default(few.structure, capabilities)
 
 
-def test_the_command_line_tunes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path))
+def test_the_command_line_tunes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "records.json"
     command = ["tune", str(MODEL), "--backend", "wasm", "--context", "64", "--quantize", "Q4_0"]
     command += ["--out", str(out)]
     seen = []
-    for _ in range(2):
-        assert main(command) == 0
-        seen.append(json.loads(capsys.readouterr().out))
+    with settings.scope(cache=str(tmp_path)):
+        for _ in range(2):
+            assert main(command) == 0
+            seen.append(json.loads(capsys.readouterr().out))
     assert seen[0]["bursts"] > 0
     assert seen[1]["bursts"] == 0
     assert all(kernel["known"] for kernel in seen[1]["kernels"])
