@@ -44,7 +44,7 @@ IN_PAGE = """async ([url, rounds, tokens, backend]) => {
 }"""
 
 
-async def native(path: Path, backend: Backend | None) -> dict[str, list[float]]:
+async def native(path: Path, backend: Backend | None, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of one chat and of four at once, natively."""
     from tilewright.engine.sampling import SamplingParams
     from tilewright.serve.chat import ChatModel, LoadOptions
@@ -65,19 +65,19 @@ async def native(path: Path, backend: Backend | None) -> dict[str, list[float]]:
     await timed(1)
     await timed(4)
     times: dict[str, list[float]] = {"one": [], "four": []}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         times["one"].append(await timed(1))
         times["four"].append(await timed(4))
     await model.close()
     return times
 
 
-async def in_browser(path: Path, backend: Backend | None) -> dict[str, list[float]]:
+async def in_browser(path: Path, backend: Backend | None, rounds: int) -> dict[str, list[float]]:
     """Return the same of the page."""
     from tests.bench.in_chromium import open_page
 
     async with open_page(path.parent) as (page, base):
-        asked = [f"{base}/models/{path.name}", ROUNDS, TOKENS, backend or ""]
+        asked = [f"{base}/models/{path.name}", rounds, TOKENS, backend or ""]
         times: dict[str, list[float]] = await page.evaluate(IN_PAGE, asked)
         return times
 
@@ -87,6 +87,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--browser", action="store_true")
     parser.add_argument("--backend", choices=("webgpu", "wasm"))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("models", nargs="*", type=Path)
     given = parser.parse_args()
     models: list[Path] = given.models
@@ -96,7 +97,7 @@ async def main() -> None:
         small = next(p for p in make_all(ROOT / ".build" / "bench", ("S",)) if "Q4_0" in p.name)
         models = [ROOT / "dist" / "models" / "tilewright-tiny.gguf", small]
     for path in models:
-        times = await (in_browser if given.browser else native)(path, given.backend)
+        times = await (in_browser if given.browser else native)(path, given.backend, given.rounds)
         one, four = statistics.median(times["one"]), statistics.median(times["four"])
         line: dict[str, Any] = {
             "bench": "batch",
