@@ -272,7 +272,7 @@ def main() -> None:
         default=4,
         help="decoded by transformers.js; ours decodes 4 times as many",
     )
-    add("--budget", type=float, default=30.0, help="seconds of tuning")
+    add("--budget", type=float, default=25.0, help="seconds of tuning")
     add("--engines", nargs="+", default=["tilewright", "transformers.js"])
     arguments = parser.parse_args()
     arguments.tokens = {

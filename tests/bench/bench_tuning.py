@@ -143,7 +143,7 @@ def main() -> None:
     add("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     add("--steps", nargs="+", default=["decode", "prefill"], choices=["decode", "prefill"])
     add("--without", nargs="+", default=[], help="choices that take too long on this device")
-    add("--budget", type=float, default=30.0)
+    add("--budget", type=float, default=25.0)
     add("--gpu", action="store_true", help="a real GPU: natively the wall clock counts")
     asyncio.run(run(parser.parse_args()))
 

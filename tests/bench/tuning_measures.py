@@ -36,7 +36,7 @@ PREFILL = 32
 TURNS = 4
 SLOW = 3.0
 """Seconds of a step that is timed once: then what it took to compile no longer matters."""
-DECODE = 48
+DECODE = 32
 """Tokens that are decoded with and without the tuner at work."""
 
 Line = dict[str, Any]
@@ -141,11 +141,16 @@ async def decode_loss(runner: ModelRunner) -> Line:
         return (len(times) - 1) / (times[-1] - times[0]), times[0] - begun
 
     await answer()  # compiles
-    alone = [await answer() for _ in range(3)]
+    paused = True
     tuning = ModelTuning(runner, None, Records())
-    task = asyncio.ensure_future(tuning.run(budget=60.0, idle=lambda: not engine.busy))
-    during = []
-    for _ in range(3):
+    running = tuning.run(budget=60.0, idle=lambda: not paused and not engine.busy)
+    task = asyncio.ensure_future(running)
+    alone, during = [], []
+    for _ in range(3):  # turn by turn, so that a machine that becomes slower disturbs both
+        paused = True
+        await asyncio.sleep(0.7)
+        alone.append(await answer())
+        paused = False
         await asyncio.sleep(0.7)
         during.append(await answer())
     task.cancel()

@@ -161,7 +161,7 @@ async def test_tuning_keeps_ids_and_is_not_repeated(
         assert await generate(engine, temperature=0.9, seed=5) == drawn
         await engine.close()
     kernels = [event for event in events if event.kernel and event.done]
-    assert {event.workload for event in kernels} == {"decode", "prefill"}
+    assert {event.workload for event in kernels} == {"decode", "prefill", "decode of 2"}
     assert all(event.seconds > 0 and not event.known for event in kernels)
     searched = [event for event in kernels if event.tried]
     assert all(event.naive_seconds > 0 and event.bytes_per_s > 0 for event in searched)

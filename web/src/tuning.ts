@@ -5,7 +5,7 @@ import { TilewrightError } from "./errors.ts";
 
 /** How to tune. */
 export interface TuneOptions {
-  /** Seconds of measuring, 30 where left out. */
+  /** Seconds of measuring, 25 where left out. */
   budget?: number;
   /** Share of the time that the device may be kept busy while nothing is generated, 0.5 where left out. */
   share?: number;

@@ -103,6 +103,14 @@ def use(runner: ModelRunner, tuning: TokenTuning) -> None:
         runner.use_graphs({"decode": graphs["decode"]})
 
 
+def decode_graph(runner: ModelRunner, records: Records) -> Graph:
+    """Return the graph by which decode steps are computed from the next one on."""
+    found = chosen(runner, records)
+    if found is None or runner.fused is None:
+        return runner.graphs["decode"]
+    return runner.fused(_fusion(found))["decode"]
+
+
 def _fusion(tuning: TokenTuning) -> FusionPlan:
     return FusionPlan(norm=tuning.norm, post_norm=tuning.post_norm)
 

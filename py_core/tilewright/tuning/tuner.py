@@ -134,7 +134,12 @@ class Tuner:
         ``floor``: seconds of the budget to leave over. Raises CancelledError when the bench is
         stopped.
         """
-        self._total = sum(len(workload.subjects()) for workload in workloads)
+        capabilities = self._bench.capabilities
+        self._total = len(self._told) + sum(
+            self._records.key(subject.module, subject.structure, capabilities) not in self._told
+            for workload in workloads
+            for subject in workload.subjects()
+        )
         if self._bench.left <= floor:
             return
         for number, workload in enumerate(workloads):
