@@ -120,11 +120,25 @@ async def tune(runner: ModelRunner, records: Records, bench: Bench, tuner: Tuner
     if not tunable(runner) or not bench.bursts or chosen(runner, records) is not None:
         return
     best = TokenTuning()
+    if bench.left <= 0:  # as it is, so that the next visit measures nothing
+        records.put(_record(runner, records, bench, best, 0.0, 0.0))
+        return
     best, seconds, default = await _fusions(runner, records, bench, tuner, best)
     depth = await _depth(runner, records, bench, best, seconds)
     chunk = await _chunk(runner, records, bench, seconds)
     found = replace(best, depth=depth, chunk=chunk)
-    made = Record(
+    records.put(_record(runner, records, bench, found, seconds, default))
+
+
+def _record(
+    runner: ModelRunner,
+    records: Records,
+    bench: Bench,
+    found: TokenTuning,
+    seconds: float,
+    default: float,
+) -> Record:
+    return Record(
         key=key(runner, records),
         module=MODULE,
         label=f"whole tokens of {runner.graphs['decode'].layers} layers",
@@ -132,11 +146,10 @@ async def tune(runner: ModelRunner, records: Records, bench: Bench, tuner: Tuner
         seconds=seconds,
         default_seconds=default,
         naive_seconds=default,
-        tried=len(_DEPTHS),
+        tried=len(_DEPTHS) if seconds else 0,
         candidates=len(candidates()),
         adapter=bench.capabilities.key,
     )
-    records.put(made)
 
 
 def _decode(runner: ModelRunner, graph: Graph) -> Workload:

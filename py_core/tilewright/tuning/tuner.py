@@ -7,6 +7,7 @@ and runners-up in their place. Knows workloads and records; no sequences.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ from .workload import Subject
 
 FEW_TOKENS = 32
 """Tokens of the steps that are timed where a chunk of the full capacity is slow."""
+_FEWEST_TOKENS = 8
+_VERY_SLOW = 0.1
+"""Seconds of a dispatch over ``FEW_TOKENS`` from which on ``_FEWEST_TOKENS`` have to do."""
 _SLOW = 4e-3
 """Seconds of a dispatch over ``FEW_TOKENS`` from which on the rest of a chunk is left out."""
 _FINAL_SHARE = 0.2
@@ -199,6 +203,9 @@ class Tuner:
                 break
             candidate = await self._bench.candidate(subject, self._default(subject))
             await self._bench.measure(candidate, 1)  # drivers compile at the first dispatch
+            if candidate.seconds > _VERY_SLOW and workload.used > _FEWEST_TOKENS:
+                workload.use(_FEWEST_TOKENS)
+                candidate.seconds = math.inf
             await self._bench.measure(candidate, min(4, subject.instances))
             found[subject] = candidate.seconds * subject.instances
             slow = slow or candidate.seconds > _SLOW
