@@ -83,7 +83,7 @@ def load_table(client: str) -> str:
         "signal": "stops the load",
         "context_length": "positions per request; the model's own, at most 4096, where left out",
         "kv": "format of the KV cache",
-        "memory_budget": "bytes of device memory that the model may take",
+        "memory_budget": "bytes of device memory; layers beyond it are read for every step",
         "quantize": "store the weights in this format while loading",
         "backend": "`webgpu`, or `wasm` on the processor; left out: what a short test finds faster",
         "threads": "of the `wasm` backend",

@@ -66,17 +66,35 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 
 @pytest.fixture
-async def visit(context: BrowserContext, server: str) -> Callable[[], Any]:
-    """Opens one more tab of the profile, with a store."""
+def models(oracle: Path) -> Iterator[ModelHost]:
+    """A hub with the reference models."""
+    with ModelHost(oracle / "models_and_logits" / "models") as host:
+        yield host
 
-    async def open_tab() -> Page:
+
+@pytest.fixture
+async def open_tab(context: BrowserContext, server: str) -> Callable[[], Any]:
+    """Opens one more tab of the profile."""
+
+    async def opened() -> Page:
         page = await context.new_page()
         await page.goto(f"{server}/test.html")
+        return page
+
+    return opened
+
+
+@pytest.fixture
+async def visit(open_tab: Callable[[], Any]) -> Callable[[], Any]:
+    """Opens one more tab of the profile, with a store."""
+
+    async def opened() -> Page:
+        page: Page = await open_tab()
         await page.evaluate(PREPARE)
         await page.evaluate("() => store.list()")  # its worker runs
         return page
 
-    return open_tab
+    return opened
 
 
 @pytest.fixture

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from model_host import ModelHost
-from playwright.async_api import Browser, BrowserContext, Error, Page
+from playwright.async_api import BrowserContext, Error, Page
+from store_page import context, models, open_tab
+
+__all__ = ["context", "models", "open_tab"]
 
 NAME = "qwen3moe.Q4_0.gguf"
 LOAD = """async ([model, options]) => {
@@ -39,119 +41,97 @@ LOAD = """async ([model, options]) => {
 }"""
 
 
-@pytest.fixture
-def host(oracle: Path) -> Iterator[ModelHost]:
-    """A hub with one of the reference models."""
-    with ModelHost(oracle / "models_and_logits" / "models") as host:
-        yield host
-
-
-@pytest.fixture
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A fresh profile; the test page's policy, which knows no other host, is not applied."""
-    context = await browser.new_context(bypass_csp=True)
-    yield context
-    await context.close()
-
-
-@pytest.fixture
-async def visit(context: BrowserContext, server: str) -> Callable[[], Any]:
-    """Opens one more tab of the profile."""
-
-    async def open_tab() -> Page:
-        page = await context.new_page()
-        await page.goto(f"{server}/test.html")
-        return page
-
-    return open_tab
-
-
 async def load(page: Page, model: str, **options: Any) -> dict[str, Any]:
     result: dict[str, Any] = await asyncio.wait_for(page.evaluate(LOAD, [model, options]), 150)
     return result
 
 
-def size_of(host: ModelHost) -> int:
-    return (host.folder / NAME).stat().st_size
+def size_of(models: ModelHost) -> int:
+    return (models.folder / NAME).stat().st_size
 
 
 async def test_a_hub_reference(
-    context: BrowserContext, visit: Callable[[], Any], host: ModelHost, server: str
+    context: BrowserContext, open_tab: Callable[[], Any], models: ModelHost, server: str
 ) -> None:
     """Redirected to another origin, no preflight, no byte twice, nobody else is asked."""
     hosts = set()
     context.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-    page = await visit()
+    page = await open_tab()
     reference = f"hf:org/repo/{NAME}"
-    result = await load(page, reference, hub=host.hub)
+    result = await load(page, reference, hub=models.hub)
     assert result["stored"] is True
     assert len(result["ids"]) == 4
-    assert host.asked[0][1] == "bytes=0-65535"
-    assert host.sent == size_of(host)
-    assert host.preflights == 0
-    assert hosts == {urlsplit(address).netloc for address in (server, host.hub, host.storage)}
-    missing = await load(page, "hf:org/repo/missing.gguf", hub=host.hub)
+    assert models.asked[0][1] == "bytes=0-65535"
+    assert models.sent == size_of(models)
+    assert models.preflights == 0
+    assert hosts == {urlsplit(address).netloc for address in (server, models.hub, models.storage)}
+    missing = await load(page, "hf:org/repo/missing.gguf", hub=models.hub)
     assert missing["code"] == "source_unavailable"
     assert missing["details"] == {"status": 404, "reason": "missing"}
-    host.status = 401
-    closed = await load(page, "hf:org/repo/closed.gguf", hub=host.hub)
+    models.status = 401
+    closed = await load(page, "hf:org/repo/closed.gguf", hub=models.hub)
     assert closed["details"] == {"status": 401, "reason": "gated"}
     assert "token" in closed["message"]
     # What is stored needs no host at all.
-    assert await load(page, reference, hub=host.hub) == result
+    assert await load(page, reference, hub=models.hub) == result
 
 
-async def test_two_tabs_share_one_download(visit: Callable[[], Any], host: ModelHost) -> None:
-    tabs = [await visit(), await visit()]
-    host.bytes_per_second = size_of(host) / 3
-    url = f"{host.storage}/{NAME}"
+async def test_two_tabs_share_one_download(open_tab: Callable[[], Any], models: ModelHost) -> None:
+    tabs = [await open_tab(), await open_tab()]
+    models.bytes_per_second = size_of(models) / 3
+    url = f"{models.storage}/{NAME}"
     first, second = await asyncio.gather(*(load(tab, url, keep=True) for tab in tabs))
     assert first == second
     assert len(first["ids"]) == 4
-    assert host.sent == size_of(host)
+    assert models.sent == size_of(models)
 
 
 async def test_a_reload_goes_on_where_the_download_was(
-    visit: Callable[[], Any], host: ModelHost
+    open_tab: Callable[[], Any], models: ModelHost
 ) -> None:
-    page = await visit()
-    url, size = f"{host.storage}/llama.F32.gguf", (host.folder / "llama.F32.gguf").stat().st_size
-    host.bytes_per_second = size / 5
+    page = await open_tab()
+    url, size = (
+        f"{models.storage}/llama.F32.gguf",
+        (models.folder / "llama.F32.gguf").stat().st_size,
+    )
+    models.bytes_per_second = size / 5
     running = asyncio.ensure_future(page.evaluate(LOAD, [url, {}]))
-    while host.sent < size * 0.8:
+    while models.sent < size * 0.8:
         assert not running.done(), running.result()
         await asyncio.sleep(0.05)
     await page.reload()
     with pytest.raises(Error):  # its page has gone
         await running
-    host.bytes_per_second = 0
+    models.bytes_per_second = 0
     await asyncio.sleep(0.5)
-    before = host.sent
+    before = models.sent
     resumed = await load(page, url)
-    assert host.sent - before < 0.7 * size
+    assert models.sent - before < 0.7 * size
     # The same answer as from a file of which nothing is stored: no half-written byte was used.
     assert await load(page, url + "?whole") == resumed
 
 
 async def test_a_full_disk_is_said_and_survived(
-    context: BrowserContext, visit: Callable[[], Any], host: ModelHost, server: str
+    context: BrowserContext, open_tab: Callable[[], Any], models: ModelHost, server: str
 ) -> None:
-    page = await visit()
+    page = await open_tab()
     warnings: list[str] = []
     page.on("console", lambda message: warnings.append(message.text))
     session = await context.new_cdp_session(page)
     quota = {"origin": server, "quotaSize": 100_000}
     await session.send("Storage.overrideQuotaForOrigin", quota)
-    result = await load(page, f"{host.storage}/{NAME}")
+    result = await load(page, f"{models.storage}/{NAME}")
     assert result["stored"] is False
     assert len(result["ids"]) == 4
     assert [text for text in warnings if "not kept for the next visit" in text]
 
 
-async def test_a_broken_connection_is_taken_up(visit: Callable[[], Any], host: ModelHost) -> None:
-    page = await visit()
-    host.break_after = 2_500_000
-    result = await load(page, f"{host.storage}/llama.F32.gguf")
+async def test_a_broken_connection_is_taken_up(
+    open_tab: Callable[[], Any], models: ModelHost
+) -> None:
+    page = await open_tab()
+    models.break_after = 2_500_000
+    result = await load(page, f"{models.storage}/llama.F32.gguf")
     assert len(result["ids"]) == 4
     # What had arrived is not asked for again.
-    assert host.sent == (host.folder / "llama.F32.gguf").stat().st_size
+    assert models.sent == (models.folder / "llama.F32.gguf").stat().st_size

@@ -20,11 +20,12 @@ from store_page import (
     fetch,
     host,
     kept,
+    open_tab,
     page,
     visit,
 )
 
-__all__ = ["context", "host", "page", "visit"]
+__all__ = ["context", "host", "open_tab", "page", "visit"]
 
 RESOLVE = """async ([reference, looking]) => {
   try {

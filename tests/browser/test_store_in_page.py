@@ -43,12 +43,13 @@ from store_page import (
     fetch,
     host,
     kept,
+    open_tab,
     page,
     ranges,
     visit,
 )
 
-__all__ = ["context", "host", "page", "visit"]
+__all__ = ["context", "host", "open_tab", "page", "visit"]
 
 
 async def test_a_file_arrives_in_parallel_ranges_and_is_checked(

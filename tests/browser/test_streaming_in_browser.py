@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from model_host import ModelHost
-from store_page import context, visit
+from store_page import context, models, open_tab
 
-__all__ = ["context", "visit"]
+__all__ = ["context", "models", "open_tab"]
 NAME = "gemma3.F16.gguf"
 ANSWER = """async ([url, backend, file]) => {
   const { Tilewright } = await import("./tilewright.js");
@@ -40,18 +39,11 @@ ANSWER = """async ([url, backend, file]) => {
 }"""
 
 
-@pytest.fixture
-def host(oracle: Path) -> Iterator[ModelHost]:
-    """A hub with the reference models."""
-    with ModelHost(oracle / "models_and_logits" / "models") as host:
-        yield host
-
-
 @pytest.mark.parametrize(("backend", "file"), [("webgpu", False), ("wasm", False), ("wasm", True)])
 async def test_the_ids_are_those_of_the_whole_model(
-    visit: Callable[[], Any], host: ModelHost, backend: str, file: bool
+    open_tab: Callable[[], Any], models: ModelHost, backend: str, file: bool
 ) -> None:
-    page, url = await visit(), f"{host.storage}/{NAME}"
+    page, url = await open_tab(), f"{models.storage}/{NAME}"
     found = await asyncio.wait_for(page.evaluate(ANSWER, [url, backend, file]), 150)
     whole, streamed, refused = found["whole"], found["streamed"], found["refused"]
     assert (len(whole["ids"]), whole["layers"]) == (3, 0), whole
@@ -60,4 +52,4 @@ async def test_the_ids_are_those_of_the_whole_model(
     assert streamed["bytes"] > 0
     assert file or refused["code"] == "out_of_memory"
     # What is on the device is not fetched again.
-    assert host.sent <= (host.folder / NAME).stat().st_size
+    assert models.sent <= (models.folder / NAME).stat().st_size

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tilewright.errors import OutOfMemoryError
 from tilewright.serve.cli import parser
 from tilewright.webgpu.device import Device
 
@@ -36,6 +37,16 @@ async def test_run_gives_ids_text_usage_and_timings(
     assert len(first["logprobs"][0]["top"]) == 2
     assert first["finish_reason"] in {"length", "stop"}
     assert first["usage"]["prompt_tokens"] == len(first["prompt_ids"])
+
+
+async def test_a_memory_budget_in_megabytes_reaches_the_load(
+    device: Device, oracle_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", oracle_model, "Once", "--json", "--max-tokens", "3", "--seed", "4"]
+    with pytest.raises(OutOfMemoryError, match="and 1 MB are there"):
+        await run([*arguments, "--memory-budget", "1"], capsys)
+    roomy = await run([*arguments, "--memory-budget", "1000"], capsys)
+    assert roomy["ids"] == (await run(arguments, capsys))["ids"]
 
 
 async def test_logits_are_the_references(

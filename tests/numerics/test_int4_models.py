@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.numerics.whole_model import logits
 from tests.reference.gguf_writer import write_gguf
 from tests.reference.int4 import Way, quantize_folder
 from tests.reference.interpreter import Interpreter, read_tensors, tensor_names
 from tests.reference.make_models import MODELS, draw, metadata, tensors
 from tests.reference.to_huggingface import publish
 
-from tilewright.engine.engine import Engine
-from tilewright.engine.runner import ModelRunner
 from tilewright.formats.hf_names import translate_name
 from tilewright.formats.open import open_model
 from tilewright.models import build_graph
@@ -62,14 +61,7 @@ async def test_logits_of_the_dequantized_weights(
             assert place is not None
             assert file.tensor(place.name).quant.name == kind
             weights[place.name] = values
-        runner = await ModelRunner.load(device, file, context_length=CONTEXT, kv="f32")
-        engine = Engine(runner)
-        try:
-            pieces = [piece async for piece in engine.logits(IDS)]
-        finally:
-            await engine.close()
-            await runner.close()
-    found = np.frombuffer(b"".join(pieces), np.float32).reshape(len(IDS), -1)
+        found = await logits(device, file, IDS, CONTEXT)
     expected = Interpreter(graph, weights).run(IDS, outputs=range(len(IDS))).logits
     assert expected is not None
     np.testing.assert_allclose(found, expected, atol=tolerance)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from tests.numerics.whole_model import logits
 from tests.reference.dequantize import dequantize
 from tests.reference.encode import encode
 from tests.reference.gguf_writer import write_gguf
@@ -17,9 +17,6 @@ from tests.reference.interpreter import Interpreter, read_tensors, tensor_names
 from tests.reference.make_models import MODELS, draw, metadata, tensors
 from tests.reference.to_huggingface import publish
 
-from tilewright.engine.engine import Engine
-from tilewright.engine.runner import ModelRunner
-from tilewright.formats.model_file import ModelFile
 from tilewright.formats.open import open_model
 from tilewright.formats.requantized import requantize
 from tilewright.models import build_graph, read_constants
@@ -46,17 +43,6 @@ async def folder(tmp_path: Path) -> Path:
     return made
 
 
-async def logits(device: Device, file: ModelFile) -> NDArray[np.float32]:
-    runner = await ModelRunner.load(device, file, context_length=CONTEXT, kv="f32")
-    engine = Engine(runner)
-    try:
-        pieces = [piece async for piece in engine.logits(IDS)]
-    finally:
-        await engine.close()
-        await runner.close()
-    return np.frombuffer(b"".join(pieces), np.float32).reshape(len(IDS), -1)
-
-
 @pytest.mark.parametrize("target", ["Q8_0", "Q4_0", "Q4_K"])
 async def test_all_ways_give_the_same_model(
     target: str,
@@ -73,13 +59,13 @@ async def test_all_ways_give_the_same_model(
 
     with closing(await open_model(folder)) as original:
         shown = requantize(original, target, Encoder().encode)
-        while_loading = await logits(device, shown)
+        while_loading = await logits(device, shown, IDS, CONTEXT)
         formats = {tensor.name: tensor.quant for tensor in shown.items()}
         graph = build_graph(shown, context_length=CONTEXT, constants=await read_constants(original))
         floats = await read_tensors(original, tensor_names(graph))
     assert formats["blk.1.ffn_down.weight"].name == target
     with closing(await open_model(out)) as file:
-        written = await logits(device, file)
+        written = await logits(device, file, IDS, CONTEXT)
     np.testing.assert_array_equal(written, while_loading)
 
     twins = {

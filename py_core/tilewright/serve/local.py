@@ -83,6 +83,7 @@ class Engine:
         context_length: int | None = None,
         max_sequences: int = 4,
         backend: Literal["webgpu", "wasm"] | None = None,
+        memory_budget: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Engine:
         """Load a model file: a path, ``hf:org/repo/file.gguf``, or in a browser an address.
@@ -92,13 +93,17 @@ class Engine:
             context_length: positions per sequence; None: the model's own, at most 4096.
             max_sequences: sequences that decode in one batch.
             backend: where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says.
+            memory_budget: bytes of device memory; layers beyond it are read for every step.
             on_progress: called with a ``Progress`` as the weights come.
 
         Raises FormatError, UnsupportedModelError, SourceError, OutOfMemoryError,
         DeviceUnavailableError.
         """
         options = LoadOptions(
-            context_length=context_length, max_sequences=max_sequences, backend=backend
+            context_length=context_length,
+            max_sequences=max_sequences,
+            backend=backend,
+            memory_budget=memory_budget,
         )
         source = model
         if isinstance(model, str) and not os.path.exists(model):

@@ -33,6 +33,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--quantize", choices=TARGETS, help="encode F32, F16 and BF16 matrices while loading"
     )
     parser.add_argument(
+        "--memory-budget",
+        type=int,
+        metavar="MB",
+        help="device memory to keep to: layers beyond it are read for every token",
+    )
+    parser.add_argument(
         "--adapter", metavar="PATH", help="a LoRA adapter: a .gguf file or a PEFT folder"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -89,6 +95,7 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
         "context_length": arguments.context,
         "kv": arguments.kv,
         "quantize": arguments.quantize,
+        "memory_budget": arguments.memory_budget and arguments.memory_budget * 1_000_000,
         # Adapters need the GPU path: it is not left to chance then.
         "backend": getattr(arguments, "backend", None) or (arguments.adapter and "webgpu"),
         "threads": getattr(arguments, "threads", None),
