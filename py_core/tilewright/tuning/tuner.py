@@ -145,6 +145,9 @@ class Tuner:
             for subject in workload.subjects()
         )
         if self._bench.left <= floor:
+            for workload in workloads:  # what is recorded is told, also where nothing is measured
+                for subject in workload.subjects():
+                    self._known(workload, subject)
             return
         for number, workload in enumerate(workloads):
             left = self._bench.left - floor
