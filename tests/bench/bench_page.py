@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from in_chromium import serving
 from playwright.async_api import Browser, Page, async_playwright
 
 from tilewright.serve.http import create_app
@@ -258,13 +258,7 @@ async def main() -> None:
         if TINY.is_file():
             shutil.copy(TINY, folder)
         app = create_app(ROOT / "dist", Path(folder))
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
-        server = uvicorn.Server(config)
-        serving = asyncio.ensure_future(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.05)
-        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        async with async_playwright() as playwright:
+        async with serving(app) as address, async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
             manifest = json.loads((ROOT / "dist" / "manifest.json").read_text())
             tell("page start", **await start_times(browser, address), bytes=manifest["start"])
@@ -282,8 +276,6 @@ async def main() -> None:
                 tell("host time per token", **await run_python(page, HOST, tiny), model=TINY.name)
             await main_thread(browser, address)
             await browser.close()
-        server.should_exit = True
-        await serving
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import argparse
 import asyncio
 import json
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import uvicorn
+from in_chromium import serving
 from playwright.async_api import Page, async_playwright
 
 from tilewright.serve.http import create_app
@@ -55,17 +56,11 @@ async def visit(page: Page, address: str, backend: str) -> dict[str, Any]:
 
 async def main(sites: list[Path], backends: list[str]) -> None:
     """Measure all sites and backends in turns."""
-    async with async_playwright() as playwright:
+    async with AsyncExitStack() as stack, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         pages: list[tuple[Path, str, Page]] = []
-        servers = []
         for site in sites:
-            config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="warning")
-            server = uvicorn.Server(config)
-            servers.append((server, asyncio.ensure_future(server.serve())))
-            while not server.started:
-                await asyncio.sleep(0.05)
-            address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+            address = await stack.enter_async_context(serving(create_app(site)))
             context = await browser.new_context()
             pages.append((site, address, await context.new_page()))
         times: dict[tuple[Path, str], list[dict[str, Any]]] = {}
@@ -86,9 +81,6 @@ async def main(sites: list[Path], backends: list[str]) -> None:
         for (site, backend), visits in times.items():
             tell(site, "warm visit", backend, visits)
         await browser.close()
-        for server, serving in servers:
-            server.should_exit = True
-            await serving
 
 
 def tell(site: Path, what: str, backend: str, visits: list[dict[str, Any]]) -> None:

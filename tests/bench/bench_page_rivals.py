@@ -15,10 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-import uvicorn
+from in_chromium import serving, without_policy
 from playwright.async_api import Browser, async_playwright
 
 from tilewright.serve.http import create_app
@@ -115,22 +115,6 @@ def build(folder: Path) -> None:
     (folder / "identity.onnx").write_bytes(IDENTITY)
 
 
-def without_policy(app: Any) -> Any:
-    """Return ``app`` without its Content-Security-Policy: wllama's worker is a blob."""
-
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        async def passing(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                headers = message["headers"]
-                kept = [pair for pair in headers if pair[0] != b"content-security-policy"]
-                message = {**message, "headers": kept}
-            await send(message)
-
-        await app(scope, receive, passing)
-
-    return serve
-
-
 async def visits(browser: Browser, address: str, script: str) -> tuple[list[float], list[float]]:
     """Return the milliseconds of first and of later visits."""
     cold, warm = [], []
@@ -151,16 +135,11 @@ async def measure(folder: Path) -> None:
     """Serve both sites and print a line for each engine."""
     build(folder)
     best: dict[str, tuple[float, float]] = {}
-    async with async_playwright() as playwright:
+    async with AsyncExitStack() as stack, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         for site, names in ((ROOT / "dist", ["tilewright"]), (folder, list(SCRIPTS))):
             app = without_policy(create_app(site, MODEL.parent))
-            config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
-            server = uvicorn.Server(config)
-            serving = asyncio.ensure_future(server.serve())
-            while not server.started:
-                await asyncio.sleep(0.05)
-            address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+            address = await stack.enter_async_context(serving(app))
             for name in names:
                 ours = name == "tilewright"
                 page = f"{address}/{'test' if ours else name}.html"
@@ -173,8 +152,6 @@ async def measure(folder: Path) -> None:
                 numbers = {"cold_ms": round(min(cold)), "warm_ms": round(min(warm))}
                 line = {"bench": "page ready", "engine": name, **numbers, "ends": ENDS[name]}
                 print(json.dumps(line), flush=True)
-            server.should_exit = True
-            await serving
         await browser.close()
     loaders = [warm for name, (_, warm) in best.items() if name not in ("tilewright", "WebLLM")]
     if loaders and "tilewright" in best:

@@ -22,15 +22,14 @@ import tempfile
 import venv
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import uvicorn
 from playwright.async_api import Page, async_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py_core"), str(ROOT / "tests/bench"), str(ROOT / "tests/browser")]
 
 import random_models  # noqa: E402
+from in_chromium import serving, without_policy  # noqa: E402
 
 from conftest import FLAGS, chromium  # noqa: E402
 from tilewright.serve.http import create_app  # noqa: E402
@@ -190,16 +189,9 @@ async def run_engine(
     engine: str, site: Path, models: Path, model: str, arguments: argparse.Namespace
 ) -> dict[str, float]:
     """Open an engine's page and measure it."""
-    config = uvicorn.Config(
-        without_policy(create_app(site, models)), host="127.0.0.1", port=0, log_level="warning"
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.05)
-    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    app = without_policy(create_app(site, models))
     found: dict[str, float] = {}
-    async with async_playwright() as playwright:
+    async with serving(app) as address, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         page = await browser.new_page()
         page.set_default_timeout(0)
@@ -220,25 +212,7 @@ async def run_engine(
             rounded = {key: round(value, 3) for key, value in found.items()}
             print(json.dumps({**line, **rounded}), flush=True)
         await browser.close()
-    server.should_exit = True
-    await serving
     return found
-
-
-def without_policy(app: Any) -> Any:
-    """Return ``app`` without its Content-Security-Policy, so that the page may run our script."""
-
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        async def passing(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                headers = message["headers"]
-                kept = [pair for pair in headers if pair[0] != b"content-security-policy"]
-                message = {**message, "headers": kept}
-            await send(message)
-
-        await app(scope, receive, passing)
-
-    return serve
 
 
 async def compare(arguments: argparse.Namespace) -> None:

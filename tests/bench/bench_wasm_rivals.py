@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from in_chromium import serving, without_policy
 from playwright.async_api import Browser, async_playwright
 
 from tilewright.serve.http import create_app
@@ -188,21 +188,6 @@ def write_pages(versions: list[str]) -> dict[str, str]:
     return pages
 
 
-def without_policy(app: Any) -> Any:
-    """Return ``app`` without its Content-Security-Policy: wllama's worker is a blob."""
-
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        async def passing(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                kept = [p for p in message["headers"] if p[0] != b"content-security-policy"]
-                message = {**message, "headers": kept}
-            await send(message)
-
-        await app(scope, receive, passing)
-
-    return serve
-
-
 def cpu_seconds() -> float:
     """Return the processor time of this process's descendants (Chromium, and the driver)."""
     parents: dict[int, int] = {}
@@ -295,39 +280,29 @@ def _cell(line: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(str(line.get(key, "-")) for key in keys)
 
 
-async def serve(app: Any) -> tuple[uvicorn.Server, asyncio.Task[None], str]:
-    """Run a server; return it and its address."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    task = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    return server, task, f"http://127.0.0.1:{port}"
-
-
 async def bench(
     files: list[Path], threads: list[int], versions: list[str], *, first: bool = True
 ) -> None:
     """Print a line per engine, and the ratios against each rival."""
     pages = write_pages(versions)
     for file in files:
-        sites = [
-            await serve(without_policy(create_app(s, file.parent))) for s in (ROOT / "dist", RIVALS)
-        ]
-        async with async_playwright() as playwright:
+        ours, theirs = (
+            serving(without_policy(create_app(site, file.parent)))
+            for site in (ROOT / "dist", RIVALS)
+        )
+        async with ours as home, theirs as away, async_playwright() as playwright:
             flags = [flag for flag in FLAGS if "webgpu" not in flag]
             browser = await playwright.chromium.launch(executable_path=chromium(), args=flags)
             if first:
-                url = f"{sites[0][2]}/models/{file.name}"
-                found = await first_token(browser, f"{sites[0][2]}/test.html", url)
+                url = f"{home}/models/{file.name}"
+                found = await first_token(browser, f"{home}/test.html", url)
                 line = {"bench": "wasm first token", "model": file.stem, **found}
                 print(json.dumps(line), flush=True)
             for count in threads:
                 lines: dict[str, Any] = {}
                 for name, page in {"tilewright": "test.html", **pages}.items():
                     own = name == "tilewright"
-                    address = sites[0 if own else 1][2]
+                    address = home if own else away
                     common = {"bench": "wasm", "model": file.stem, "engine": name, "threads": count}
                     work = measure(
                         browser, f"{address}/{page}", OURS if own else "",
@@ -349,9 +324,6 @@ async def bench(
                         line = {"bench": "wasm ratio", "model": file.stem, "threads": count}
                         print(json.dumps({**line, "over": name, **ratios}), flush=True)
             await browser.close()
-        for server, task, _ in sites:
-            server.should_exit = True
-            await task
 
 
 def main(arguments: list[str]) -> int:

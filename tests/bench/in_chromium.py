@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from playwright.async_api import Page, async_playwright
@@ -19,19 +20,38 @@ from tilewright.testing import launch_options  # noqa: E402
 
 
 @asynccontextmanager
-async def served(models: Path) -> AsyncIterator[str]:
-    """Serve ``dist/`` with a folder of models at ``/models/``; gives its address."""
-    app = create_app(ROOT / "dist", models)
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Run an ASGI application on a free port of this machine; gives its address."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
-    serving = asyncio.ensure_future(server.serve())
+    task = asyncio.ensure_future(server.serve())
     while not server.started:
         await asyncio.sleep(0.02)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        await serving
+        await task
+
+
+def served(models: Path) -> AbstractAsyncContextManager[str]:
+    """Serve ``dist/`` with a folder of models at ``/models/``; gives its address."""
+    return serving(create_app(ROOT / "dist", models))
+
+
+def without_policy(app: Any) -> Any:
+    """Return ``app`` without its Content-Security-Policy: rivals run scripts it would not allow."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        async def passing(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                kept = [p for p in message["headers"] if p[0] != b"content-security-policy"]
+                message = {**message, "headers": kept}
+            await send(message)
+
+        await app(scope, receive, passing)
+
+    return serve
 
 
 @asynccontextmanager
