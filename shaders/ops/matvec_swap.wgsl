@@ -4,15 +4,8 @@
 // swap them in pairs, and each lane picks the code of the column that it was handed with a mask of its own. A masked code is
 // left where it is in the word: it is the code times a power of two, whose inverse the activation carries. Exact in f32.
 // Lane l holds in component j the column 4 * n + (l ^ j). Columns are a multiple of 32.
-// Header: WORKGROUP, ROWS, TILE, OUTPUTS, UNITS, TOKENS. Roles: quant/swap/*, swap_*, tokens_dense, sum*, norm*, prologue,
+// Header: WORKGROUP, ROWS, TILE, OUTPUTS, UNITS, TOKENS. Roles: tile, quant/swap/*, swap_*, tokens_dense, sum*, norm*, prologue,
 // statistics_workgroup, stage_*, epilogue.
-const OUTPUTS_PER_THREAD: u32 = ROWS / PARTS;
-
-struct Sums {
-    a: vec4f,
-    b: vec4f,  // rows 4 to 7, where ROWS is 8
-}
-
 struct Quad {
     row_0: Eight,
     row_1: Eight,
@@ -85,18 +78,6 @@ fn more4(rows: vec4u, group: u32) -> vec4u {
     return vec4u(swap_more(rows.x, group), swap_more(rows.y, group), swap_more(rows.z, group), swap_more(rows.w, group));
 }
 
-// Weight row of this thread's i-th row, from output n on. Rows beyond the last are computed twice, not guarded.
-fn thread_row(n: u32, i: u32) -> u32 {
-    return min(n + i / PARTS, OUTPUTS - 1u) + i % PARTS * UP_ROWS;
-}
-
-fn store_sums(t: u32, n: u32, products: Sums) {
-    store_quad(t, n, products.a);
-    if (ROWS > 4u) {
-        store_quad(t, n + 4u / PARTS, products.b);
-    }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group_id: vec3u,
@@ -122,21 +103,7 @@ fn main(
     let base_6 = x_base(min(first + 6u, last));
     let base_7 = x_base(min(first + 7u, last));
     let keeps = index % per_tile == 0u;
-    prologue(local.x, 0u, base_0, keeps);
-    if (TILE > 1u) {
-        prologue(local.x, 1u, base_1, keeps && first + 1u < count);
-    }
-    if (TILE > 2u) {
-        prologue(local.x, 2u, base_2, keeps && first + 2u < count);
-        prologue(local.x, 3u, base_3, keeps && first + 3u < count);
-    }
-    if (TILE > 4u) {
-        prologue(local.x, 4u, base_4, keeps && first + 4u < count);
-        prologue(local.x, 5u, base_5, keeps && first + 5u < count);
-        prologue(local.x, 6u, base_6, keeps && first + 6u < count);
-        prologue(local.x, 7u, base_7, keeps && first + 7u < count);
-    }
-    stage_done();
+    prologues(local.x, first, count, keeps, base_0, base_1, base_2, base_3, base_4, base_5, base_6, base_7);
 
     let n = (index % per_tile * WORKGROUP + local.x) * OUTPUTS_PER_THREAD;
     let rows_a = vec4u(thread_row(n, 0u), thread_row(n, 1u), thread_row(n, 2u), thread_row(n, 3u));
@@ -248,32 +215,5 @@ fn main(
             products_7 = scaled(products_7, dots_7, d, m, quad_sum(offset.high.w), quad_sum(total.high.w));
         }
     }
-    store_sums(first, n, products_0);
-    if (TILE > 1u) {
-        if (first + 1u < count) {
-            store_sums(first + 1u, n, products_1);
-        }
-    }
-    if (TILE > 2u) {
-        if (first + 2u < count) {
-            store_sums(first + 2u, n, products_2);
-        }
-        if (first + 3u < count) {
-            store_sums(first + 3u, n, products_3);
-        }
-    }
-    if (TILE > 4u) {
-        if (first + 4u < count) {
-            store_sums(first + 4u, n, products_4);
-        }
-        if (first + 5u < count) {
-            store_sums(first + 5u, n, products_5);
-        }
-        if (first + 6u < count) {
-            store_sums(first + 6u, n, products_6);
-        }
-        if (first + 7u < count) {
-            store_sums(first + 7u, n, products_7);
-        }
-    }
+    store_tile(first, count, n, products_0, products_1, products_2, products_3, products_4, products_5, products_6, products_7);
 }

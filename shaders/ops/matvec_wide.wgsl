@@ -2,21 +2,13 @@
 // TILE tokens at once (1, 2, 4 or 8), 32 columns per step. What all threads need, the activations, is loaded once per
 // subgroup and broadcast: on CPU adapters a load costs as much as many products. No thread waits for another but for a
 // prologue; everything is in named vectors. Columns are a multiple of 32.
-// Header: WORKGROUP, ROWS, TILE, OUTPUTS, UNITS, TOKENS. Roles: quant/*, quant/wide*, share_*, tokens_dense, sum*, norm*,
+// Header: WORKGROUP, ROWS, TILE, OUTPUTS, UNITS, TOKENS. Roles: tile, quant/*, quant/wide*, share_*, tokens_dense, sum*, norm*,
 // prologue, statistics_workgroup, stage_*, epilogue.
-const OUTPUTS_PER_THREAD: u32 = ROWS / PARTS;
-
 struct Quad {
     row_0: Words,
     row_1: Words,
     row_2: Words,
     row_3: Words,
-}
-
-// Numbers of four rows, or of two pairs of gate and up rows.
-struct Sums {
-    a: vec4f,
-    b: vec4f,  // rows 4 to 7, where ROWS is 8
 }
 
 struct Shares {
@@ -201,18 +193,6 @@ fn unit_inputs(u: u32, s: Shares) -> Inputs {
     return x;
 }
 
-// Weight row of this thread's i-th row, from output n on. Rows beyond the last are computed twice, not guarded.
-fn thread_row(n: u32, i: u32) -> u32 {
-    return min(n + i / PARTS, OUTPUTS - 1u) + i % PARTS * UP_ROWS;
-}
-
-fn store_sums(t: u32, n: u32, products: Sums) {
-    store_quad(t, n, products.a);
-    if (ROWS > 4u) {
-        store_quad(t, n + 4u / PARTS, products.b);
-    }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group_id: vec3u,
@@ -238,21 +218,7 @@ fn main(
     let base_6 = x_base(min(first + 6u, last));
     let base_7 = x_base(min(first + 7u, last));
     let keeps = index % per_tile == 0u;
-    prologue(local.x, 0u, base_0, keeps);
-    if (TILE > 1u) {
-        prologue(local.x, 1u, base_1, keeps && first + 1u < count);
-    }
-    if (TILE > 2u) {
-        prologue(local.x, 2u, base_2, keeps && first + 2u < count);
-        prologue(local.x, 3u, base_3, keeps && first + 3u < count);
-    }
-    if (TILE > 4u) {
-        prologue(local.x, 4u, base_4, keeps && first + 4u < count);
-        prologue(local.x, 5u, base_5, keeps && first + 5u < count);
-        prologue(local.x, 6u, base_6, keeps && first + 6u < count);
-        prologue(local.x, 7u, base_7, keeps && first + 7u < count);
-    }
-    stage_done();
+    prologues(local.x, first, count, keeps, base_0, base_1, base_2, base_3, base_4, base_5, base_6, base_7);
 
     let n = (index % per_tile * WORKGROUP + local.x) * OUTPUTS_PER_THREAD;
     rows_a = vec4u(thread_row(n, 0u), thread_row(n, 1u), thread_row(n, 2u), thread_row(n, 3u));
@@ -295,32 +261,5 @@ fn main(
         add_unit(3u, unit_inputs(3u, s));
         finish_group(block * PER_BLOCK + PER_BLOCK - 1u);
     }
-    store_sums(first, n, products_0);
-    if (TILE > 1u) {
-        if (first + 1u < count) {
-            store_sums(first + 1u, n, products_1);
-        }
-    }
-    if (TILE > 2u) {
-        if (first + 2u < count) {
-            store_sums(first + 2u, n, products_2);
-        }
-        if (first + 3u < count) {
-            store_sums(first + 3u, n, products_3);
-        }
-    }
-    if (TILE > 4u) {
-        if (first + 4u < count) {
-            store_sums(first + 4u, n, products_4);
-        }
-        if (first + 5u < count) {
-            store_sums(first + 5u, n, products_5);
-        }
-        if (first + 6u < count) {
-            store_sums(first + 6u, n, products_6);
-        }
-        if (first + 7u < count) {
-            store_sums(first + 7u, n, products_7);
-        }
-    }
+    store_tile(first, count, n, products_0, products_1, products_2, products_3, products_4, products_5, products_6, products_7);
 }

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...errors import KernelError
-from ..link import link
-from .kernel import Capabilities, Kernel, ceil_div, spread
+from . import tile
+from .kernel import Capabilities, Kernel
 from .linear import LinearStructure, Roles, prologue_files
 
 _NIBBLES = {"Q4_0": 8.0, "Q4_1": 0.0, "Q4_K": 0.0}
@@ -19,10 +19,6 @@ _FIFTHS = {"Q5_0": 16.0, "Q5_1": 0.0, "Q5_K": 0.0}
 _BYTES = {"Q8_0": 128.0}
 FORMATS = {**_NIBBLES, **_FIFTHS, **_BYTES}
 """Formats it reads, and what their codes are lessened by."""
-
-
-_SMALL = 1 << 18
-"""Weights of a matrix from which on the compile time is worth it without measuring."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +35,11 @@ class SwapTuning:
 
 def supports(structure: LinearStructure, tuning: SwapTuning, capabilities: Capabilities) -> bool:
     """Return whether ``tuning`` can compute ``structure`` on a device."""
-    staged = 4 * structure.columns * tuning.tile if structure.has_prologue else 0
     return (
-        capabilities.subgroups
-        and capabilities.subgroup_min >= 4
+        capabilities.subgroup_min >= 4
         and structure.quant in FORMATS
         and tuning.workgroup % 8 == 0
-        and structure.columns % 32 == 0
-        and not any(
-            span.stride % 4 or span.start % 4
-            for span in (structure.x, structure.delta)
-            if span is not None
-        )
-        and staged + 4 * tuning.workgroup <= capabilities.workgroup_memory
+        and tile.fits(structure, tuning, capabilities)
     )
 
 
@@ -62,7 +50,7 @@ def suits(capabilities: Capabilities) -> bool:
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> SwapTuning | None:
     """Return what was good on SwiftShader, or None where it does not apply."""
-    if not suits(capabilities) or structure.rows * structure.columns < _SMALL:
+    if not suits(capabilities) or structure.rows * structure.columns < tile.SMALL:
         return None
     for tuning in _shapes(structure):
         if supports(structure, tuning, capabilities):
@@ -82,10 +70,10 @@ def _shapes(structure: LinearStructure) -> list[SwapTuning]:
     """Return Tunings by what they promise: few rows want small workgroups, for all processors."""
     workgroup, other = (8, 32) if structure.rows < 1024 else (32, 8)
     # the largest tile that is not half empty, and the one below it
-    tiles = [tile for tile in (8, 4, 2, 1) if tile < 2 * structure.tokens][:2]
-    shapes = [(rows, tile) for tile in tiles for rows in (8, 4)]
-    found = [SwapTuning(workgroup, rows, tile) for rows, tile in shapes]
-    return [*found, *(SwapTuning(other, 8, tile) for tile in tiles)]
+    tiles = [t for t in (8, 4, 2, 1) if t < 2 * structure.tokens][:2]
+    shapes = [(rows, t) for t in tiles for rows in (8, 4)]
+    found = [SwapTuning(workgroup, rows, t) for rows, t in shapes]
+    return [*found, *(SwapTuning(other, 8, t) for t in tiles)]
 
 
 def kernel(
@@ -102,31 +90,14 @@ def kernel(
     if not staged:
         files = tuple("linear/x_scalar.wgsl" if f == "linear/x_vec4.wgsl" else f for f in files)
         bindings = tuple(replace(b, type="array<f32>") if b.name == "x" else b for b in bindings)
-    source = link(
-        (
-            "ops/matvec_swap.wgsl",
-            *files,
-            f"quant/swap/{codes}.wgsl",
-            f"quant/swap/{scale}.wgsl",
-            *prologue_files("workgroup", staged=staged),
-            "linear/swap_staged.wgsl" if staged else "linear/swap_x.wgsl",
-        ),
-        constants={
-            "WORKGROUP": tuning.workgroup,
-            "ROWS": tuning.rows,
-            "TILE": tuning.tile,
-            "CODE_OFFSET": FORMATS[quant],
-            **parts.constants,
-        },
-        bindings=bindings,
-        enables=("subgroups",),
+    files = (
+        *files,
+        f"quant/swap/{codes}.wgsl",
+        f"quant/swap/{scale}.wgsl",
+        *prologue_files("workgroup", staged=staged),
+        "linear/swap_staged.wgsl" if staged else "linear/swap_x.wgsl",
     )
-    outputs = tuning.workgroup * (tuning.rows // (2 if structure.gated else 1))
-    groups = ceil_div(parts.outputs, outputs) * ceil_div(parts.tokens, tuning.tile)
-    return Kernel(
-        label=f"swap {parts.label}",
-        source=source,
-        bindings=bindings,
-        grid=spread(groups, capabilities),
-        cost=parts.cost,
+    offset = FORMATS[quant]
+    return tile.kernel(
+        "swap", parts, structure, tuning, capabilities, files, bindings, CODE_OFFSET=offset
     )

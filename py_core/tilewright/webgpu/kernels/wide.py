@@ -11,16 +11,13 @@ from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ...formats.quant import BY_NAME
-from ..link import link
-from .kernel import Capabilities, Kernel, ceil_div, spread
+from . import tile
+from .kernel import Capabilities, Kernel
 from .linear import LinearStructure, Roles, prologue_files
 from .packing import packing
 
 _VECTOR_FORMATS = {"Q4_0": ("nibbles", "q4_0"), "Q4_K": ("nibbles", "q4_k"), "Q8_0": ("q8_0",)}
 """Formats whose codes are read four words at once, and their files in ``shaders/quant/wide``."""
-
-_SMALL = 1 << 18
-"""Weights of a matrix from which on the compile time is worth it without measuring."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +36,7 @@ class WideTuning:
 
 def supports(structure: LinearStructure, tuning: WideTuning, capabilities: Capabilities) -> bool:
     """Return whether ``tuning`` can compute ``structure`` on a device."""
-    return (
-        capabilities.subgroups
-        and capabilities.subgroup_max >= tuning.lanes
-        and structure.columns % 32 == 0
-        and not any(
-            span.stride % 4 or span.start % 4
-            for span in (structure.x, structure.delta)
-            if span is not None
-        )
-        and _staged_bytes(structure, tuning) + 4 * tuning.workgroup <= capabilities.workgroup_memory
-    )
-
-
-def _staged_bytes(structure: LinearStructure, tuning: WideTuning) -> int:
-    return 4 * structure.columns * tuning.tile if structure.has_prologue else 0
+    return capabilities.subgroup_max >= tuning.lanes and tile.fits(structure, tuning, capabilities)
 
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> WideTuning | None:
@@ -63,14 +46,14 @@ def default(structure: LinearStructure, capabilities: Capabilities) -> WideTunin
     A batch's step shares each weight among its sequences and is worth the largest one; a prompt's,
     which is waited for, is not.
     """
-    if not capabilities.software or structure.rows * structure.columns < _SMALL:
+    if not capabilities.software or structure.rows * structure.columns < tile.SMALL:
         return None
     tokens, workgroup = structure.tokens, _workgroup(structure)
     shapes = [(4, 4)]
     if tokens <= 4:
-        shapes = [(8, tile) for tile in (4, 2, 1) if min(tokens, 2) <= tile < 2 * tokens]
-    for rows, tile in shapes:
-        found = WideTuning(workgroup, rows, tile)
+        shapes = [(8, t) for t in (4, 2, 1) if min(tokens, 2) <= t < 2 * tokens]
+    for rows, count in shapes:
+        found = WideTuning(workgroup, rows, count)
         if capabilities.subgroup_min >= found.lanes and supports(structure, found, capabilities):
             return found
     return None
@@ -87,7 +70,7 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[WideTu
     if structure.tokens > 4 and capabilities.subgroup_max >= 8:
         # 256 sums: SwiftShader, whose subgroups are four lanes, compiles that for seconds
         shapes.insert(0, (8, 8))
-    found = [WideTuning(workgroup, rows, tile, lanes) for lanes in (8, 4) for rows, tile in shapes]
+    found = [WideTuning(workgroup, rows, t, lanes) for lanes in (8, 4) for rows, t in shapes]
     if structure.tokens == 1:
         found.append(WideTuning(16, 8, 1, 8))
     return [tuning for tuning in found if supports(structure, tuning, capabilities)]
@@ -117,29 +100,10 @@ def kernel(
             replace(b, type="array<vec4u>") if b.name == "quants" else b for b in bindings
         )
     staged = structure.has_prologue
-    source = link(
-        (
-            "ops/matvec_wide.wgsl",
-            *files,
-            *prologue_files("workgroup", staged=staged),
-            f"linear/share_{tuning.lanes}.wgsl",
-            "linear/share_staged.wgsl" if staged else "linear/share_x.wgsl",
-        ),
-        constants={
-            "WORKGROUP": tuning.workgroup,
-            "ROWS": tuning.rows,
-            "TILE": tuning.tile,
-            **parts.constants,
-        },
-        bindings=bindings,
-        enables=("subgroups",),
+    files = (
+        *files,
+        *prologue_files("workgroup", staged=staged),
+        f"linear/share_{tuning.lanes}.wgsl",
+        "linear/share_staged.wgsl" if staged else "linear/share_x.wgsl",
     )
-    outputs = tuning.workgroup * (tuning.rows // (2 if structure.gated else 1))
-    groups = ceil_div(parts.outputs, outputs) * ceil_div(parts.tokens, tuning.tile)
-    return Kernel(
-        label=f"wide {parts.label}",
-        source=source,
-        bindings=bindings,
-        grid=spread(groups, capabilities),
-        cost=parts.cost,
-    )
+    return tile.kernel("wide", parts, structure, tuning, capabilities, files, bindings)
