@@ -144,46 +144,40 @@ async def test_a_generation_survives_a_crash_of_the_gpu_process(
     watched: Watched, server: str, browser: Browser
 ) -> None:
     """The device is lost in the middle of an answer; it goes on with the ids it would have had."""
-    await watched.page.goto(f"{server}/test.html")
-    running = asyncio.ensure_future(
-        evaluate(
-            watched,
-            """async (url) => {
-              const { Tilewright } = await import("./tilewright.js");
-              const engine = await Tilewright.load(url, {
-                context_length: 256, kv: "f32", backend: "webgpu",
-              });
-              const run = async (waits) => {
-                const made = [];
-                const sampling = { temperature: 0, max_tokens: 150, ignore_eos: true };
-                for await (const part of engine.complete({ ids: [5, 6, 7], sampling })) {
-                  made.push(...part.tokens.map((token) => token.id));
-                  if (waits) globalThis.begun = true;
-                  while (waits && !globalThis.crashed) {
-                    await new Promise((resolve) => setTimeout(resolve, 20));
-                  }
-                }
-                return made;
-              };
-              const plain = await run(false);
-              const crashed = await run(true);
-              return { plain, crashed, stats: await engine.stats() };
-            }""",
-            f"{server}/models/qwen3moe.Q4_0.gguf",
-        )
-    )
-    while not await watched.page.evaluate("() => globalThis.begun === true"):
-        assert not running.done(), running.result()
-        await asyncio.sleep(0.1)
     session = await browser.new_browser_cdp_session()
-    await session.send("Browser.crashGpuProcess")
-    await watched.page.evaluate("() => { globalThis.crashed = true; }")
-    result = await running
-    assert len(result["plain"]) == 150
+
+    async def crash_gpu() -> None:
+        await session.send("Browser.crashGpuProcess")
+
+    await watched.page.expose_function("crashGpu", crash_gpu)
+    await watched.page.goto(f"{server}/test.html")
+    result = await evaluate(
+        watched,
+        """async (url) => {
+          const { Tilewright } = await import("./tilewright.js");
+          const engine = await Tilewright.load(url, {
+            context_length: 512, kv: "f32", backend: "webgpu",
+          });
+          const run = async (atFirst) => {
+            const made = [];
+            const sampling = { temperature: 0, max_tokens: 400, ignore_eos: true };
+            for await (const part of engine.complete({ ids: [5, 6, 7], sampling })) {
+              if (!made.length) await atFirst();
+              made.push(...part.tokens.map((token) => token.id));
+            }
+            return made;
+          };
+          const plain = await run(() => {});
+          const crashed = await run(() => globalThis.crashGpu());
+          return { plain, crashed, stats: await engine.stats() };
+        }""",
+        f"{server}/models/qwen3moe.Q4_0.gguf",
+    )
+    assert len(result["plain"]) == 400
     assert result["crashed"] == result["plain"]
     # The new engine was given what the lost one had made, and made the rest.
     assert result["stats"]["prompt_tokens"] > 3
-    assert result["stats"]["generated_tokens"] < 150
+    assert result["stats"]["generated_tokens"] < 400
 
 
 async def test_a_second_visit_starts_from_what_the_first_one_kept(
