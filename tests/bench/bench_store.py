@@ -4,8 +4,10 @@
 written to the GPU. ``first token``: a host that sends as slowly as a network does; the share is
 the first token's time over the download's, both from the start of the load. ``host memory``: of the
 page's process while weights go to the GPU (whose process is another). ``beyond memory``: half of
-the layers are read for every token; the share is the time that reading them alone would take, over
-the time of a token. Files are in the system's cache. JSON lines. With names: only those.
+the layers are read for every token, or of a mixture of experts those that are chosen and not there;
+the share is the time that reading them alone would take, over the time of a token. Files are in the
+system's cache. JSON lines. With names (throughput, first-token, memory, streaming,
+streaming-native): only those.
 """
 
 from __future__ import annotations
@@ -25,16 +27,19 @@ from playwright.async_api import Page, async_playwright
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser")]
 from model_host import ModelHost  # noqa: E402
-from random_models import make_all  # noqa: E402
+from random_models import SHAPES, make, make_all  # noqa: E402
 
 from tilewright.engine.engine import Engine  # noqa: E402
+from tilewright.engine.runner import ModelRunner  # noqa: E402
 from tilewright.engine.sampling import SamplingParams  # noqa: E402
 from tilewright.engine.wasm_runner import WasmRunner  # noqa: E402
 from tilewright.formats.open import open_model  # noqa: E402
 from tilewright.testing import launch_options  # noqa: E402
+from tilewright.webgpu.device import Device  # noqa: E402
 
 FOLDER = ROOT / ".build" / "bench"
 NAME = "S.Q4_0.gguf"
+EXPERTS = "E.Q4_0.gguf"
 DOWNLOAD_S = 15.0
 TOKENS = 24
 LOAD = """async ([url, options]) => {
@@ -50,7 +55,7 @@ LOAD = """async ([url, options]) => {
   const engine = await Tilewright.load(url, given);
   const loaded = Date.now();
   let token = 0, seconds = 0, count = 0;
-  if (options.backend === "wasm") {
+  if (options.backend === "wasm" || options.memory_budget) {
     const sampling = { max_tokens: 25, temperature: 0, ignore_eos: true };
     for await (const part of engine.complete({ ids: [3, 4, 5, 6], sampling })) {
       if (part.tokens.length) token ||= Date.now();
@@ -92,11 +97,11 @@ READ = """async (url) => {
 }"""
 
 
-def tell(what: str, where: str, **numbers: Any) -> None:
+def tell(what: str, where: str, *, model: str = NAME, **numbers: Any) -> None:
     """Print one line of results."""
     rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in numbers.items()}
     print(
-        json.dumps({"bench": f"store: {what}", "where": where, "model": NAME, **rounded}),
+        json.dumps({"bench": f"store: {what}", "where": where, "model": model, **rounded}),
         flush=True,
     )
 
@@ -201,34 +206,50 @@ async def host_memory(page: Page, folder: str, size: int) -> None:
     )
 
 
-async def beyond_memory_in_page(page: Page, folder: str) -> None:
+async def beyond_memory_in_page(page: Page, folder: str, model: str, backend: str) -> None:
     """Tell the speed of a model of which half is read for every token."""
-    url = f"{folder}/{NAME}?streamed"
-    whole = await page.evaluate(LOAD, [url, {"backend": "wasm"}])
+    url = f"{folder}/{model}?streamed"
+    options = {"backend": backend}
+    high = 1 << 32  # a budget, with which the GPU answers as well
+    whole = await page.evaluate(LOAD, [url, {**options, "memory_budget": high}])
     rate = max([await page.evaluate(READ, url) for _ in range(3)])
     taken = whole["stats"]["device_bytes"]
-    streamed = await page.evaluate(
-        LOAD, [url, {"backend": "wasm", "memory_budget": int(taken * 0.75)}]
-    )
-    stats = streamed["stats"]
+    streamed = await page.evaluate(LOAD, [url, {**options, "memory_budget": int(taken * 0.75)}])
     _tell_streaming(
         "chromium",
+        model,
+        backend,
         taken,
         whole["seconds"] / (whole["count"] - 1),
         streamed["seconds"] / (streamed["count"] - 1),
-        stats,
-        stats["streamed_bytes"] / (streamed["count"] + 1),
+        streamed["stats"],
+        streamed["count"] + 1,
         rate,
     )
 
 
 def _tell_streaming(
-    where: str, taken: int, whole: float, streamed: float, stats: Any, nbytes: float, rate: float
+    where: str,
+    model: str,
+    backend: str,
+    taken: int,
+    whole: float,
+    streamed: float,
+    stats: Any,
+    steps: int,
+    rate: float,
 ) -> None:
+    nbytes = stats["streamed_bytes"] / steps
+    experts: dict[str, Any] = {}
+    if "expert_rooms" in stats:
+        hits, misses = stats["expert_hits"], stats["expert_misses"]
+        experts = {"expert_rooms": int(stats["expert_rooms"]), "hits": hits / (hits + misses)}
     tell(
         "beyond memory",
         where,
-        backend="wasm",
+        model=model,
+        backend=backend,
+        **experts,
         whole_mb=taken / 1e6,
         budget_mb=stats["device_bytes"] / 1e6,
         streamed_layers=int(stats["streamed_layers"]),
@@ -240,7 +261,7 @@ def _tell_streaming(
     )
 
 
-async def _seconds_per_token(runner: WasmRunner) -> float:
+async def _seconds_per_token(runner: WasmRunner | ModelRunner) -> float:
     engine = Engine(runner)
     params = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
     times = []
@@ -250,14 +271,21 @@ async def _seconds_per_token(runner: WasmRunner) -> float:
     return (times[-1] - times[0]) / (len(times) - 1)
 
 
-async def beyond_memory() -> None:
+async def beyond_memory(model: str, backend: str) -> None:
     """Tell the same natively."""
     options: dict[str, Any] = {"context_length": 256, "max_sequences": 1}
-    with closing(await open_model(str(FOLDER / NAME))) as file:
-        runner = await WasmRunner.load(file, **options)
+    device = await Device.open() if backend == "webgpu" else None
+
+    async def load(**more: Any) -> WasmRunner | ModelRunner:
+        if device is None:
+            return await WasmRunner.load(file, **options, **more)
+        return await ModelRunner.load(device, file, **options, **more)
+
+    with closing(await open_model(str(FOLDER / model))) as file:
+        runner = await load()
         whole, taken = await _seconds_per_token(runner), runner.device_bytes
         await runner.close()
-        runner = await WasmRunner.load(file, memory_budget=int(taken * 0.75), **options)
+        runner = await load(memory_budget=int(taken * 0.75))
         seconds = await _seconds_per_token(runner)
         stats = {**runner.plan_stats(), "device_bytes": runner.device_bytes}
         await runner.close()
@@ -268,19 +296,22 @@ async def beyond_memory() -> None:
             for at in range(0, source.size - (1 << 20), 1 << 20):
                 source.read_apart(at, 1 << 20)
             rate = max(rate, (source.size - (1 << 20)) / (time.perf_counter() - begun))
-    nbytes = stats["streamed_bytes"] / (TOKENS + 1)
-    _tell_streaming("native", taken, whole, seconds, stats, nbytes, rate)
+    _tell_streaming("native", model, backend, taken, whole, seconds, stats, TOKENS + 1, rate)
 
 
 async def main() -> None:
     """Run what is named, or all."""
     wanted = set(sys.argv[1:]) or {"throughput", "first-token", "memory", "streaming"}
     make_all(FOLDER, ("S",))
+    if not (FOLDER / EXPERTS).exists():
+        make(FOLDER / EXPERTS, SHAPES["E"], "Q4_0", "Q8_0")
     size = (FOLDER / NAME).stat().st_size
-    if "streaming" in wanted:
-        await beyond_memory()
+    beyond = ((NAME, "wasm"), (EXPERTS, "wasm"), (EXPERTS, "webgpu"))
+    if wanted & {"streaming", "streaming-native"}:
+        for given in beyond:
+            await beyond_memory(*given)
     if wanted == {"streaming-native"}:
-        return await beyond_memory()
+        return None
     with ModelHost(FOLDER) as host:
         async with served(FOLDER) as address, async_playwright() as playwright:
             # A visitor's profile: in a private window files are kept in another process's memory.
@@ -298,7 +329,8 @@ async def main() -> None:
             if "memory" in wanted:
                 await host_memory(page, folder, size)
             if "streaming" in wanted:
-                await beyond_memory_in_page(page, folder)
+                for given in beyond:
+                    await beyond_memory_in_page(page, folder, *given)
             await context.close()
             profile.cleanup()
     return None

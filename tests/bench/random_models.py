@@ -1,6 +1,7 @@
 """Makes models of real shapes with random weights, for benchmarks.
 
-S is SmolLM2-135M (llama), M is Qwen2.5-0.5B (qwen2), shapes for which the rivals' speed is known.
+S is SmolLM2-135M (llama), M is Qwen2.5-0.5B (qwen2), shapes for which the rivals' speed is known; E
+is a small mixture of experts, with routers that like all experts alike.
 Weights are random blocks with scales that keep activations finite; the text means nothing, the work
 is the same. Run: ``python tests/bench/random_models.py FOLDER``.
 """
@@ -36,10 +37,13 @@ class Shape:
     vocabulary: int
     bias: bool
     rope_base: float
+    experts: int = 0
+    used: int = 0
 
 
 SHAPES = {
     "S": Shape("llama", 30, 576, 9, 3, 1536, 49152, False, 100000.0),
+    "E": Shape("llama", 12, 512, 8, 4, 256, 32768, False, 100000.0, experts=32, used=4),
     "M": Shape("qwen2", 24, 896, 14, 2, 4864, 151936, True, 1000000.0),
 }
 
@@ -89,6 +93,8 @@ def make(
         f"{name}.rope.freq_base": s.rope_base,
         f"{name}.rope.dimension_count": head,
     }
+    if s.experts:
+        metadata |= {f"{name}.expert_count": s.experts, f"{name}.expert_used_count": s.used}
     metadata |= words or {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
@@ -105,6 +111,10 @@ def make(
             quant = BY_NAME["Q5_0" if kind == "Q4_K" else "Q8_0"]
         tensors[key] = (random_blocks(rng, quant, rows, columns).tobytes(), (rows, columns), quant)
 
+    def experts_of(key: str, rows: int, columns: int) -> None:
+        data = random_blocks(rng, BY_NAME[matrix], s.experts * rows, columns).tobytes()
+        tensors[key] = (data, (s.experts, rows, columns), BY_NAME[matrix])
+
     def vector(key: str, size: int, value: float) -> None:
         tensors[key] = (np.full(size, value, np.float32), (size,), F32)
 
@@ -119,9 +129,17 @@ def make(
                 vector(f"{b}attn_{part}.bias", rows * head, 0.01)
         matrix_of(b + "attn_output.weight", s.width, s.width)
         vector(b + "ffn_norm.weight", s.width, 1.0)
-        matrix_of(b + "ffn_gate.weight", s.feed_forward, s.width)
-        matrix_of(b + "ffn_up.weight", s.feed_forward, s.width)
-        matrix_of(b + "ffn_down.weight", s.width, s.feed_forward)
+        if s.experts:
+            matrix_of(b + "ffn_gate_inp.weight", s.experts, s.width, "F32")
+        for part, rows, columns in (
+            ("gate", s.feed_forward, s.width),
+            ("up", s.feed_forward, s.width),
+            ("down", s.width, s.feed_forward),
+        ):
+            if s.experts:
+                experts_of(f"{b}ffn_{part}_exps.weight", rows, columns)
+            else:
+                matrix_of(f"{b}ffn_{part}.weight", rows, columns)
     write_gguf(path, metadata, tensors)
 
 

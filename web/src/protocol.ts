@@ -201,6 +201,7 @@ export interface FitReport {
   message: string | null;
   streamed_layers: number;
   streamed_bytes: number;
+  expert_rooms: number;
 }
 
 /** The value of the ``result`` of an ``inspect``. */

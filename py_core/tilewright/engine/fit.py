@@ -74,7 +74,9 @@ class Fit:
     streamed_layers: int = 0
     """Layers that would be read for every step so that the rest fits; 0: none."""
     streamed_bytes: int = 0
-    """Of the file, for every step."""
+    """Of the file, for every step; of experts, at most for one token."""
+    expert_rooms: int = 0
+    """Where only experts of those layers are read, when they are chosen: how many are kept."""
 
     @property
     def total(self) -> int:

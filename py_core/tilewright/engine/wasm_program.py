@@ -13,7 +13,7 @@ from typing import Literal
 
 from ..errors import InvalidRequestError
 from ..formats.model_file import ModelFile
-from ..graph.layers import parts, spread
+from ..graph.layers import expert_layers, parts, spread
 from ..graph.ops import Graph, Rows
 from ..models.registry import build_graph, original_context, read_constants
 from ..wasm import host, kernel_set, lower, pool, state, steps, weights
@@ -69,14 +69,37 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A function of a step, and what must be in the memory before it is called."""
+
+    function: str
+    layer: int | None = None
+    """The streamed layer that it needs; None: none."""
+    chosen: Chosen | None = None
+    """Only these experts of it; None: all that it has."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Where the numbers of the chosen experts are."""
+
+    at: int
+    stride: int
+    """Bytes from row to row."""
+    used: int
+    """Numbers in a row."""
+    rows: Rows
+
+
+@dataclass(frozen=True)
 class Program:
     """The module of a plan."""
 
     module: bytes
     calls: Mapping[Family, int]
     """Kernels that a step calls."""
-    functions: Mapping[Family, tuple[tuple[int | None, str], ...]]
-    """A step's functions in order, with the streamed layer that each needs."""
+    functions: Mapping[Family, tuple[Piece, ...]]
+    """A step's functions in order."""
 
 
 async def plan_load(
@@ -91,8 +114,8 @@ async def plan_load(
 ) -> Plan:
     """Read the header and decide where everything lies.
 
-    The cache holds two full contexts (with several sequences) where that fits, else one. Layers
-    beyond ``budget`` bytes are streamed. Raises UnsupportedModelError, InvalidRequestError;
+    The cache holds two full contexts (with several sequences) where that fits, else one. Experts or
+    layers beyond ``budget`` bytes are streamed. Raises UnsupportedModelError, InvalidRequestError;
     OutOfMemoryError where not even that makes it fit.
     """
     context = context_length or min(original_context(file), DEFAULT_CONTEXT)
@@ -104,28 +127,61 @@ async def plan_load(
     plan = _widest(file, graphs, context, max_sequences, cache_tokens, threads, most, kv)
     if budget is None or plan.nbytes <= most:
         return plan
-    layers = _streamed(file, plan, most)
-    if not layers:
+    streamed = _streamed(file, plan, most)
+    if streamed is None:
         fit, _ = await plan_fit(
             file, context_length=context, max_sequences=max_sequences, budget=budget, kv=kv
         )
         fit.require()
     tokens = plan.cache_tokens
-    return plan_memory(file, graphs, context, tokens, max_sequences, threads, layers, kv=kv)
+    return plan_memory(file, graphs, context, tokens, max_sequences, threads, streamed, kv=kv)
 
 
-def _streamed(file: ModelFile, plan: Plan, most: int) -> tuple[int, ...]:
-    """Return the fewest layers to stream so that the rest fits ``most`` bytes; () for none."""
-    layers = next(iter(plan.graphs.values())).layers if file.at_hand else 0
-    for count in range(2, layers + 1):
-        chosen = spread(count, layers)
+@dataclass(frozen=True)
+class Streamed:
+    """What is not in the memory but read when it is needed."""
+
+    layers: tuple[int, ...] = ()
+    rooms: int = 0
+    """For experts of all layers; 0: they are in the memory with their layers."""
+    bytes_per_step: int = 0
+    """Of the file, at most for one token."""
+
+
+def _streamed(file: ModelFile, plan: Plan, most: int) -> Streamed | None:
+    """Return what to stream so that the rest fits ``most`` bytes: experts, else whole layers."""
+    some = next(iter(plan.graphs.values()))
+    if not file.at_hand:
+        return None
+    rest = plan.nbytes - plan.weights_bytes
+
+    def placed(streamed: Streamed) -> tuple[int, weights.Weights]:
         layout = weights.Layout()
-        weights.plan_weights(layout, plan.graphs.values(), file, chosen)
+        how = streamed.layers, streamed.rooms
+        made = weights.plan_weights(layout, plan.graphs.values(), file, *how)
+        return rest + layout.nbytes, made
+
+    if _by_expert(some):
+        taken, made = placed(Streamed(rooms=1))
+        assert made.experts is not None
+        raw, least = weights.expert_bytes(file, made.experts), max(made.experts.experts.values())
         # What is on its way is held twice for a moment.
-        coming = max(_layer_bytes(file, plan, layer) for layer in chosen)
-        if plan.nbytes - plan.weights_bytes + layout.nbytes + coming <= most:
-            return chosen
-    return ()
+        rooms = 1 + (most - taken - min(least * raw, made.raw_bytes)) // made.experts.each
+        if rooms >= least:  # all that a prompt's tokens choose in a layer
+            used = sum(ops[0].used for ops in expert_layers(some).values())
+            return Streamed(rooms=rooms, bytes_per_step=used * raw)
+    for count in range(2, some.layers + 1):
+        chosen = spread(count, some.layers)
+        coming = [_layer_bytes(file, plan, layer) for layer in chosen]
+        if placed(Streamed(chosen))[0] + max(coming) <= most:
+            return Streamed(chosen, bytes_per_step=sum(coming))
+    return None
+
+
+def _by_expert(graph: Graph) -> bool:
+    """Whether single experts can be read: each tensor holds one part of every expert."""
+    ops = [op for found in expert_layers(graph).values() for op in found]
+    return bool(ops) and all(len(op.weight.tensors) == (2 if op.gate_then_up else 1) for op in ops)
 
 
 def _layer_bytes(file: ModelFile, plan: Plan, layer: int) -> int:
@@ -157,13 +213,14 @@ def plan_memory(
     tokens: int,
     max_sequences: int,
     threads: int,
-    streamed: Sequence[int] = (),
+    streamed: Streamed | None = None,
     *,
     kv: KvKind = "f32",
 ) -> Plan:
     """Give everything its address, for a cache of ``tokens`` positions."""
     layout = weights.Layout()
-    placed = weights.plan_weights(layout, graphs.values(), file, streamed)
+    how = (streamed.layers, streamed.rooms) if streamed else ()
+    placed = weights.plan_weights(layout, graphs.values(), file, *how)
     weights_bytes = layout.nbytes
     chunk = context if tuple(graphs) == ("embed",) else min(PREFILL_CHUNK, context)
     own = state.plan_state(
@@ -235,8 +292,8 @@ def assemble(
         made = steps.Steps(module, pool.Pool(module, plan.pool, plan.threads) if shared else None)
         draws = sample.add_sampler(module)
         calls: dict[Family, int] = {}
-        functions: dict[Family, tuple[tuple[int | None, str], ...]] = {}
-        layers = plan.own.weights.streamed
+        functions: dict[Family, tuple[Piece, ...]] = {}
+        layers, rooms = plan.own.weights.streamed, plan.own.weights.experts
         for name, graph in plan.graphs.items():
             if name == "all" and not complete:
                 continue
@@ -249,14 +306,18 @@ def assemble(
                 many=name != "decode",
             )
             drawn = _draws(draws, plan, graph) if name == "decode" else ()
-            pieces = parts(graph, layers)
-            names = [f"{name}_{n}" if layers else name for n in range(len(pieces))]
-            for piece, called in zip(pieces, names, strict=True):
-                last = drawn if called == names[-1] else ()
-                lowering.lower(piece.graph, called, made, last)
-            functions[name] = tuple(
-                (piece.layer, f"step_{called}") for piece, called in zip(pieces, names, strict=True)
-            )
+            cut = parts(graph, layers, () if rooms is None else rooms.places)
+            pieces: list[Piece] = []
+            for number, part in enumerate(cut):
+                called = f"{name}_{number}" if len(cut) > 1 else name
+                last = drawn if part is cut[-1] else ()
+                lowering.lower(part.graph, called, made, last)
+                chosen = None
+                if part.chosen is not None:
+                    where = plan.activations[name].span(part.chosen)
+                    chosen = Chosen(*where, part.chosen.width, part.chosen.rows)
+                pieces.append(Piece(f"step_{called}", part.layer, chosen))
+            functions[name] = tuple(pieces)
             calls[name] = lowering.calls
         made.finish()
         return Program(module.assemble(), calls, functions)
@@ -291,7 +352,10 @@ async def plan_fit(
     """Say what a model needs of a memory of at most 4 GiB, and how many layers it has."""
     first = await plan_load(file, context_length=context_length, max_sequences=max_sequences, kv=kv)
     most = min(budget or _MOST, _MOST)
-    layers = () if budget is None or first.nbytes <= most else _streamed(file, first, most)
+    streamed = None if budget is None or first.nbytes <= most else _streamed(file, first, most)
+    layers = () if streamed is None else streamed.layers
+    if streamed is not None and streamed.rooms:
+        layers = tuple(expert_layers(next(iter(first.graphs.values()))))
 
     def fit(context: int) -> Fit:
         plan = _widest(file, first.graphs, context, max_sequences, None, 1, most, kv)
@@ -308,7 +372,8 @@ async def plan_fit(
             plan.nbytes <= most,
             largest_weights=max(0, most - rest),
             streamed_layers=len(layers),
-            streamed_bytes=sum(_layer_bytes(file, first, layer) for layer in layers),
+            streamed_bytes=0 if streamed is None else streamed.bytes_per_step,
+            expert_rooms=0 if streamed is None else streamed.rooms,
         )
 
     def fits_with(context: int) -> bool:

@@ -17,9 +17,10 @@ from typing import Any
 
 from ..errors import InvalidRequestError, UnsupportedModelError
 from ..formats.model_file import ModelFile
-from ..graph.ops import Graph
+from ..graph.ops import Graph, Rows
 from ..wasm import host, kernel_set, pool, state, weights
 from ..wasm.crew import Crew
+from ..wasm.expert_streaming import ExpertStreamer
 from ..wasm.kernels import sample
 from ..wasm.kernels.cache import KV_BLOCK, KvKind
 from ..wasm.scratch import bytes_read
@@ -75,7 +76,7 @@ class WasmRunner:
         made: Assembler,
         machine: host.Host,
         *,
-        streamer: Streamer | None = None,
+        streamer: Streamer | ExpertStreamer | None = None,
         wide: bool = False,
     ) -> None:
         some = next(iter(plan.graphs.values()))
@@ -93,7 +94,7 @@ class WasmRunner:
         self.threads = plan.threads
         self.plan = plan
         self.streamer = streamer
-        """Brings the layers that are not in the memory; None where all are."""
+        """Brings the layers or experts that are not in the memory; None where all are."""
         self._made = made
         self._state = plan.own
         self._crew = Crew(plan.threads)
@@ -145,7 +146,8 @@ class WasmRunner:
         cannot be shared; None: chosen for this machine.
         ``wide``: activations have 16 bits throughout: nearly exact, half as fast.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
-        ``memory_budget``: bytes of the memory; layers beyond it are read for every step.
+        ``memory_budget``: bytes of the memory; layers beyond it are read for every step, of a
+        mixture of experts only those experts that are chosen and not there.
         Raises OutOfMemoryError where 4 GiB do not suffice, UnsupportedModelError for a format or
         an op that has no kernel here, DeviceUnavailableError without wasmtime.
         """
@@ -175,7 +177,11 @@ class WasmRunner:
         await loader.load(on_progress)
         for table, address in plan.own.ropes.items():
             memory.write(address, state.rope_table_bytes(table, plan.own.context_length))
-        streamer = Streamer(loader) if plan.own.weights.streamed else None
+        streamer: Streamer | ExpertStreamer | None = None
+        if plan.own.weights.experts is not None:
+            streamer = ExpertStreamer(loader, plan.own.weights.experts)
+        elif plan.own.weights.streamed:
+            streamer = Streamer(loader)
         return cls(memory, plan, made, machine, streamer=streamer, wide=wide)
 
     # -- per slot --------------------------------------------------------------------------------
@@ -356,14 +362,27 @@ class WasmRunner:
     async def _run(self, family: Family, tokens: int, outputs: int, sequences: int) -> None:
         """Run a step; where threads are waited for too long, the next ones have fewer."""
         seconds, late = 0.0, 0
-        for layer, function in self._program.functions[family]:
-            if layer is not None and self.streamer is not None:
-                await self.streamer.bring(layer)
+        for piece in self._program.functions[family]:
+            if piece.layer is not None:
+                await self._bring(piece.layer, piece.chosen, (tokens, outputs, sequences))
             begun = time.perf_counter()
-            late = self._call(function, tokens, outputs, sequences)
+            late = self._call(piece.function, tokens, outputs, sequences)
             seconds += time.perf_counter() - begun
         if self.threads > 1 and self._crew.after(seconds, late):
             self._call("rest", self.threads - self._crew.size)
+
+    async def _bring(
+        self, layer: int, chosen: wasm_program.Chosen | None, counts: tuple[int, int, int]
+    ) -> None:
+        """Have in the memory what a piece of a step needs."""
+        if isinstance(self.streamer, Streamer):
+            await self.streamer.bring(layer)
+        elif self.streamer is not None and chosen is not None:
+            rows = dict(zip(Rows, counts, strict=True))[chosen.rows]
+            data = array("I", self.memory.read(chosen.at, chosen.stride * rows))
+            step = chosen.stride // 4
+            experts = (e for n in range(0, rows * step, step) for e in data[n : n + chosen.used])
+            await self.streamer.bring(layer, experts)
 
     def _chosen(self, slot: int, chosen: int, logits: int) -> RowResult:
         """Take note of the token drawn from a row of logits: it is the slot's next input."""

@@ -1,7 +1,8 @@
 """A graph cut at the layers whose weights are not there all the time.
 
 The matrices of a *streamed* layer come into room that all streamed layers share, just before the
-layer runs. Weights outside layers (embedding, output) and vectors always stay.
+layer runs. Weights outside layers (embedding, output) and vectors always stay. Or only single
+experts are streamed: then a part begins where the router has chosen them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from .ops import Embed, ExpertLinear, Graph, Linear, Weight
+from .ops import Embed, ExpertLinear, Graph, Linear, Value, Weight
 
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
 
@@ -22,6 +23,8 @@ class Part:
     layer: int | None
     """The streamed layer whose matrices must be there; None: none."""
     graph: Graph
+    chosen: Value | None = None
+    """The experts of that layer that must be there, u32[T, used]; None: all that the layer has."""
 
 
 def layer_of(weight: Weight) -> int | None:
@@ -57,19 +60,30 @@ def streamed_matrices(graph: Graph, layers: Collection[int]) -> dict[int, list[W
     return found
 
 
-def parts(graph: Graph, layers: Collection[int]) -> list[Part]:
-    """Cut ``graph`` where another of the streamed ``layers`` begins."""
+def expert_layers(graph: Graph) -> dict[int, list[ExpertLinear]]:
+    """Return the ops of each layer that multiply by chosen experts, in the order of use."""
+    found: dict[int, list[ExpertLinear]] = {}
+    for op in graph.ops:
+        layer = layer_of(op.weight) if isinstance(op, ExpertLinear) else None
+        if isinstance(op, ExpertLinear) and layer is not None:
+            found.setdefault(layer, []).append(op)
+    return found
+
+
+def parts(graph: Graph, layers: Collection[int], experts: Collection[Weight] = ()) -> list[Part]:
+    """Cut ``graph`` where another of the streamed ``layers``, or streamed ``experts``, begins."""
     made: list[Part] = []
-    begun, layer = 0, None
+    begun, layer, chosen = 0, None, None
     for number, op in enumerate(graph.ops):
         weight = op.weight if isinstance(op, Linear | ExpertLinear) else None
         needed = None if weight is None else layer_of(weight)
-        if needed not in layers or needed == layer:
+        picked = op.experts if isinstance(op, ExpertLinear) and weight in experts else None
+        if (picked is None and needed not in layers) or (needed, picked) == (layer, chosen):
             continue
         if number > begun:
-            made.append(Part(layer, replace(graph, ops=graph.ops[begun:number])))
-        begun, layer = number, needed
-    made.append(Part(layer, replace(graph, ops=graph.ops[begun:])))
+            made.append(Part(layer, replace(graph, ops=graph.ops[begun:number]), chosen))
+        begun, layer, chosen = number, needed, picked
+    made.append(Part(layer, replace(graph, ops=graph.ops[begun:]), chosen))
     return made
 
 

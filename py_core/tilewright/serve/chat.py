@@ -61,7 +61,9 @@ class LoadOptions:
     """Where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says, else the faster one here."""
     memory_budget: int | None = None
     """Bytes of device memory. Of a model that needs more, some layers stay in its file and are read
-    for every step; where even that is not enough it is refused before its weights are read."""
+    for every step; where even that is not enough it is refused before its weights are read. Of a
+    mixture of experts the CPU path reads only those that are chosen and keeps the last used; the
+    GPU, which alone knows what its router chose, reads whole layers."""
     quantize: Literal["Q8_0", "Q4_0", "Q4_K"] | None = None
     """Format into which F32, F16 and BF16 matrices are encoded while they are read."""
     threads: int | None = None

@@ -121,4 +121,5 @@ def _impossible(options: LoadOptions, nbytes: int, error: OutOfMemoryError) -> p
         "message": error.message,
         "streamed_layers": 0,
         "streamed_bytes": 0,
+        "expert_rooms": 0,
     }

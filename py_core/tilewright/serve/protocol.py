@@ -244,7 +244,9 @@ class FitReport(TypedDict):
     streamed_layers: int
     """Layers that a load with this budget would read for every step; 0: none, or no number fits."""
     streamed_bytes: int
-    """Of the file, for every step."""
+    """Of the file, for every step; of experts, at most for one token."""
+    expert_rooms: int
+    """Where only experts of those layers are read, when they are chosen: how many are kept."""
 
 
 class Inspection(TypedDict):

@@ -207,7 +207,7 @@ def _matrices(graph: Graph, place: Place, *, many: bool) -> list[_Matrix]:
             continue
         form = packing(op.weight.quant)
         over_tokens = isinstance(op, Linear) and op.out.rows is Rows.TOKENS
-        if form is None or (many and not over_tokens):
+        if form is None or (many and not over_tokens) or op.weight not in place.matrices:
             continue
         shape = Shape(linear.Structure(form, _is_wide(form, place)), many)
         rows = op.expert_rows if isinstance(op, ExpertLinear) else op.weight.rows

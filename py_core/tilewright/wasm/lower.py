@@ -124,7 +124,7 @@ class Lowering:
 
     def _span(self, value: Value) -> tuple[int, int]:
         """Return address and bytes from row to row."""
-        return self._activations.at(value), 4 * value.storage.width
+        return self._activations.span(value)
 
     def _moving(self, value: Value) -> tuple[Moving, int]:
         """Return the same for a call that is cut along rows."""
@@ -243,16 +243,23 @@ class Lowering:
             nbytes = self._counts[op.out.rows] * op.used * 4 * wide
             target, out_used = self._products(nbytes), 4 * wide
         base = self._kernels.linear(op.weight.quant, many=False)
+        rooms = self._state.weights.experts
+        listed = rooms is not None and op.weight in rooms.places
         kernel = self._kernels.get(
-            ("experts", base.name), lambda name: experts.add_experts(self._module, base)
+            ("experts", base.name, listed),
+            lambda name: experts.add_experts(self._module, base, listed=listed),
         )
-        weights = self._state.weights.matrices[op.weight]
+        step, half_bytes = size, count * size
+        if rooms is not None and listed:
+            weights, step, half_bytes = rooms.places[op.weight], rooms.table(op.weight), size
+        else:
+            weights = self._state.weights.matrices[op.weight]
         chosen, chosen_row = self._span(op.experts)
         by_rows = self._counts[op.x.rows] <= 2 * _FEW
         for half in range(2 if op.gate_then_up else 1):
-            first, result = weights + half * count * size, target + half * 4 * many
+            first, result = weights + half * half_bytes, target + half * 4 * many
             tail = (op.used, Moving(result, 4 if by_rows else op.used * out_used), out_used)
-            shape = (size, count, cells)
+            shape = (step, count, cells)
             steady = (piece if op.per_expert_input else 0,)
             of_x: tuple[Any, ...]
             if by_rows:

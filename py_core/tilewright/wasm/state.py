@@ -59,6 +59,10 @@ class Activations:
         """Return the address of a value's first column."""
         return self.addresses[self.arena.slot_of(value)] + 4 * value.start
 
+    def span(self, value: Value) -> tuple[int, int]:
+        """Return a value's address, and its bytes from row to row."""
+        return self.at(value), 4 * value.storage.width
+
 
 def kv_bytes(graph: Graph, tokens: int, kv: KvKind = "f32") -> int:
     """Return the bytes of a cache of ``tokens`` positions."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ..errors import UnsupportedModelError
 from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
-from ..graph.layers import layer_of, matrices, role_of
+from ..graph.layers import expert_layers, layer_of, matrices, role_of
 from ..graph.ops import ExpertLinear, Graph, Weight
 from .assembler import Module
 from .host import IMPORTED, SHARED, Memory
@@ -63,6 +63,32 @@ class Weights:
     scratch: int
     streamed: tuple[int, ...] = ()
     """Layers whose matrices are there only while they are used (``streaming.py``)."""
+    experts: ExpertRooms | None = None
+    """Where experts are, if they are there only while they are used (``expert_streaming.py``)."""
+
+
+@dataclass(frozen=True)
+class ExpertRooms:
+    """Rooms that take one expert each, of whichever layer."""
+
+    first: int
+    each: int
+    """Bytes from one room to the next."""
+    count: int
+    experts: Mapping[int, int]
+    """Of each layer."""
+    places: Mapping[Weight, int]
+    """Where a weight's part of an expert lies in a room."""
+    parts: Mapping[int, tuple[tuple[str, int, int], ...]]
+    """Of each layer: its tensors, the rows of an expert in them, and their place in a room."""
+    tables: Mapping[int, int]
+    """Layer -> address of u32[experts], the addresses of the rooms."""
+
+    def table(self, weight: Weight) -> int:
+        """Return the table of a weight's layer."""
+        layer = layer_of(weight)
+        assert layer is not None
+        return self.tables[layer]
 
 
 def matrix_bytes(weight: Weight) -> int:
@@ -77,9 +103,16 @@ def matrix_bytes(weight: Weight) -> int:
 
 
 def plan_weights(
-    layout: Layout, graphs: Iterable[Graph], file: ModelFile, streamed: Sequence[int] = ()
+    layout: Layout,
+    graphs: Iterable[Graph],
+    file: ModelFile,
+    streamed: Sequence[int] = (),
+    rooms: int = 0,
 ) -> Weights:
-    """Give every weight its address; the matrices of ``streamed`` layers share theirs."""
+    """Give every weight its address; the matrices of ``streamed`` layers share theirs.
+
+    ``rooms``: for so many experts of all layers there is room; 0: all are there.
+    """
     graphs = list(graphs)
     large = list(dict.fromkeys(w for graph in graphs for w in matrices(graph)))
     packed = set(large)
@@ -97,19 +130,56 @@ def plan_weights(
         (file.tensor(n).quant.row_bytes(w.columns) for w in large for n in w.tensors), default=0
     )
     raw_bytes = max(PIECE, widest, *(layer_bytes(file, large, layer) for layer in streamed))
-    rooms: dict[object, int] = {}
+    experts = _expert_rooms(layout, graphs[0], rooms) if rooms else None
+    if experts is not None:
+        large = [w for w in large if w not in experts.places]
+        raw_bytes = max(raw_bytes, 2 * expert_bytes(file, experts))
+    shared: dict[object, int] = {}
     for w in large:
         room = _room(w, streamed)
-        if room not in rooms:
-            rooms[room] = layout.take(matrix_bytes(w))
+        if room not in shared:
+            shared[room] = layout.take(matrix_bytes(w))
     return Weights(
-        {w: rooms[_room(w, streamed)] for w in large},
+        {w: shared[_room(w, streamed)] for w in large},
         {w: layout.take(4 * w.rows * w.columns) for w in small},
         layout.take(raw_bytes),
         raw_bytes,
         layout.take(SCRATCH_BYTES),
         tuple(streamed),
+        experts,
     )
+
+
+def _expert_rooms(layout: Layout, graph: Graph, rooms: int) -> ExpertRooms:
+    places: dict[Weight, int] = {}
+    parts: dict[int, tuple[tuple[str, int, int], ...]] = {}
+    counts: dict[int, int] = {}
+    each = 0
+    for layer, ops in expert_layers(graph).items():
+        at, found = 0, []
+        for op in ops:
+            counts[layer] = op.weight.rows // op.expert_rows // len(op.weight.tensors)
+            places[op.weight] = at
+            for name in op.weight.tensors:
+                found.append((name, op.expert_rows, at))
+                at += matrix_bytes(replace(op.weight, rows=op.expert_rows))
+        parts[layer], each = tuple(found), max(each, at)
+    tables = {layer: layout.take(4 * count) for layer, count in counts.items()}
+    each = -(-(each + _SPARE) // _ALIGNMENT) * _ALIGNMENT
+    return ExpertRooms(layout.take(each * rooms), each, rooms, counts, places, parts, tables)
+
+
+def expert_bytes(file: ModelFile, rooms: ExpertRooms) -> int:
+    """Return the most bytes that an expert takes as it is in the file."""
+    return max(
+        sum(-(-tensor_rows_bytes(file.tensor(name), rows) // 16) * 16 for name, rows, _ in layer)
+        for layer in rooms.parts.values()
+    )
+
+
+def tensor_rows_bytes(tensor: TensorInfo, rows: int) -> int:
+    """Return the bytes of so many rows of a tensor."""
+    return rows * tensor.quant.row_bytes(tensor.columns)
 
 
 @dataclass(frozen=True)
@@ -172,7 +242,9 @@ class Loader:
         self, memory: Memory, weights: Weights, file: ModelFile, *, shared: bool = False
     ) -> None:
         self.memory = memory
+        self.file = file
         self.raw = weights.raw
+        self.raw_bytes = weights.raw_bytes
         self._weights = weights
         self._sources = file.sources
         jobs: list[Job] = []
@@ -187,7 +259,12 @@ class Loader:
                     first += tensor.rows * tensor.columns if vector else tensor.rows
         self.jobs = sorted(jobs, key=lambda job: (job.tensor.source, job.tensor.offset))
         module = Module(SHARED if shared else IMPORTED)
-        for quant in dict.fromkeys(job.tensor.quant for job in jobs if not job.vector):
+        formats = dict.fromkeys(job.tensor.quant for job in jobs if not job.vector)
+        listed = () if weights.experts is None else weights.experts.parts.values()
+        formats.update(
+            dict.fromkeys(file.tensor(name).quant for parts in listed for name, *_ in parts)
+        )
+        for quant in formats:
             (add_repack if packing(quant) else add_repack_floats)(module, quant.name)
         self._repack = memory.instantiate(module.assemble())
         self._tables = b""
@@ -233,5 +310,8 @@ class Loader:
 
     def fetch(self, run: Run) -> Awaitable[None]:
         """Begin to read a run; it is there when this was awaited."""
-        source = self._sources[run.source]
-        return self.memory.fetch(self.raw + run.at, source, run.offset, run.nbytes)
+        return self.read(run.source, run.offset, run.nbytes, self.raw + run.at)
+
+    def read(self, source: int, offset: int, nbytes: int, at: int) -> Awaitable[None]:
+        """Begin to read bytes of a source to an address; they are there when this was awaited."""
+        return self.memory.fetch(at, self._sources[source], offset, nbytes)

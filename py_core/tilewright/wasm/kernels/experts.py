@@ -76,14 +76,17 @@ def add_route(module: Module, name: str, s: RouteStructure) -> Function:
     return f
 
 
-def add_experts(module: Module, linear: Function) -> Function:
+def add_experts(module: Module, linear: Function, *, listed: bool = False) -> Function:
     """Add ``experts_<linear>``: a linear map per token and chosen expert.
 
     Parameters: weights, bytes of an expert, count of experts, cells, rows, x, bytes of a token's x,
     bytes from one chosen expert's x to the next (0: shared), tokens, chosen, stride, used, out,
     bytes from one chosen expert's output to the next.
+
+    ``listed``: experts do not lie one behind the other. The second parameter is the address of a
+    table of their addresses, u32[experts], and the first one is added to what is found there.
     """
-    f = module.function(f"experts_{linear.name}", ["i32"] * 14)
+    f = module.function(f"{'listed' if listed else 'experts'}_{linear.name}", ["i32"] * 14)
     weights, size, count, cells, rows, x, x_token, x_used = f.parameters[:8]
     tokens, chosen, chosen_stride, used, out, out_used = f.parameters[8:]
     with f.range(tokens):
@@ -92,7 +95,8 @@ def add_experts(module: Module, linear: Function) -> Function:
             expert = f.let(i32.load(chosen + (slot << 2)))
             with f.if_(i32.ge_u(expert, count)):
                 expert.set(0)
-            f.do(f.call(linear, weights + expert * size, cells, rows, source, 0, 1, out, 0))
+            place = i32.load(size + (expert << 2)) if listed else expert * size
+            f.do(f.call(linear, weights + place, cells, rows, source, 0, 1, out, 0))
             source.set(source + x_used)
             out.set(out + out_used)
         x.set(x + x_token)
