@@ -13,13 +13,6 @@ var<workgroup> weights: array<vec4f, TILE_KEYS>;
 var<workgroup> maxima: array<atomic<u32>, 4>;
 var<workgroup> totals_of: array<vec4f, WORKGROUP>;
 
-fn capped4(scores: vec4f) -> vec4f {
-    if (SOFTCAP > 0.0) {
-        return vec4f(capped(scores.x), capped(scores.y), capped(scores.z), capped(scores.w));
-    }
-    return scores * SCALE;
-}
-
 fn masked(scores: vec4f, key: u32, firsts: vec4u, ends: vec4u) -> vec4f {
     let seen = (vec4u(key) >= firsts) & (vec4u(key) < ends);
     return select(vec4f(LOWEST), capped4(scores), seen);

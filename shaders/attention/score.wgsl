@@ -9,6 +9,13 @@ fn capped(score: f32) -> f32 {
     return score * SCALE;
 }
 
+fn capped4(scores: vec4f) -> vec4f {
+    if (SOFTCAP > 0.0) {
+        return vec4f(capped(scores.x), capped(scores.y), capped(scores.z), capped(scores.w));
+    }
+    return scores * SCALE;
+}
+
 // First key that a token at `position` sees.
 fn first_key(position: u32) -> u32 {
     if (WINDOW > 0u) {

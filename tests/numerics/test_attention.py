@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,8 @@ async def test_a_token_of_an_encoder_sees_its_whole_sequence(device: Device) -> 
 async def test_every_candidate_of_a_long_decode(device: Device) -> None:
     """Split or not, with contexts that leave splits without a key, and with a window."""
     tokens = ((0, 1100), (1, 2), (2, 511))
-    await check(device, tokens=tokens, heads=6, max_blocks=70, tunings=[], sinks=True)
+    small = {"heads": 6, "head_size": 32, "max_blocks": 70}
+    await check(device, tokens=tokens, tunings=[], sinks=True, **small)
     quads = [attention.Tuning("quad", 16, tile_heads=h, splits=s) for h, s in ((1, 3), (3, 16))]
     tiles = [attention.Tuning("tile", 32, tile_heads=3, splits=8)]
     await check(device, tokens=tokens, heads=6, max_blocks=70, tunings=quads + tiles, window=300)
@@ -183,6 +185,56 @@ async def test_random_shapes(device: Device, seed: int) -> None:
     )
 
 
+@pytest.fixture
+def has_quads(device: Device) -> None:
+    if not device.capabilities.subgroups or device.capabilities.subgroup_min < 4:
+        pytest.skip("this device has no subgroups of four lanes")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "options"),
+    [
+        ("f32", (2, 2), {"splits": 3}),
+        ("f16", (1, 4), {"sinks": True}),
+        ("q8_0", (3, 2), {"window": 17, "softcap": 2.0}),
+    ],
+)
+async def test_swap_tiles(
+    device: Device, has_quads: None, kind: str, shape: tuple[int, int], options: dict[str, Any]
+) -> None:
+    """Rows of several slots in one tile, a last tile that is not full, keys to the left out."""
+    tokens = (*((0, 30 + p) for p in range(5)), (3, 77), *((1, p) for p in range(3)))
+    tuning = attention.Tuning(
+        "swap", 4, tile_tokens=shape[0], tile_heads=shape[1], splits=options.pop("splits", 1)
+    )
+    sizes = {"heads": 8, "kv_heads": 2, "head_size": 32, "value_size": 16}
+    await check(device, kind=kind, tokens=tokens, tunings=[tuning], **sizes, **options)
+
+
+async def test_swap_tile_of_an_encoder(device: Device, has_quads: None) -> None:
+    tokens = tuple((1, p) for p in range(7))
+    tuning = attention.Tuning("swap", 4, tile_tokens=16)
+    await check(device, tokens=tokens, head_size=16, causal=False, tunings=[tuning])
+
+
+def test_where_swap_tiles_are_offered() -> None:
+    swiftshader = Capabilities(software=True, subgroups=True, subgroup_min=4, subgroup_max=4)
+    layout = KvLayout("f32", 2, 64, 64, 16, 4)
+    many = attention.Structure(64, 14, layout, 1.0, Span(896), Span(896))
+    one = replace(many, tokens=1)
+    for structure in (many, one):
+        assert attention.default(structure, swiftshader).kind == "swap"
+        odd = replace(structure, layout=replace(layout, head_size=72))
+        assert all(tuning.kind != "swap" for tuning in attention.space(odd, swiftshader))
+        gpu = replace(swiftshader, software=False)
+        assert all(tuning.kind != "swap" for tuning in attention.space(structure, gpu))
+        wider = replace(swiftshader, subgroup_max=8)
+        assert attention.default(structure, wider).kind == "quad"
+        offered = [t for t in attention.space(structure, wider) if t.kind == "swap"]
+        assert offered
+        assert all(t.tile_tokens * t.tile_heads <= 4 for t in offered)
+
+
 def test_what_is_not_implemented_is_refused() -> None:
     layout = KvLayout("f32", 2, 64, 64, 16, 4)
     for wrong in ({"alibi": True}, {"causal": False, "window": 4}):
@@ -190,7 +242,11 @@ def test_what_is_not_implemented_is_refused() -> None:
         with pytest.raises(KernelError):
             attention.kernel(structure, attention.naive(structure), Capabilities())
     structure = attention.Structure(1, 4, layout, 1.0, Span(256), Span(256))
-    for unfit in (attention.Tuning("quad", 8), attention.Tuning("tile", 256, tile_heads=2)):
+    for unfit in (
+        attention.Tuning("quad", 8),
+        attention.Tuning("swap", 4),
+        attention.Tuning("tile", 256, tile_heads=2),
+    ):
         with pytest.raises(KernelError):
             attention.kernel(structure, unfit, Capabilities(max_invocations=128))
     structure = attention.Structure(1, 3, layout, 1.0, Span(192), Span(192))

@@ -326,6 +326,7 @@ def _capabilities(adapter: Any, handle: Any, features: Sequence[str]) -> Capabil
     limits, info = handle.limits, adapter.info
     subgroups = "subgroup" in features or "subgroups" in features
     names = ("vendor", "architecture", "device", "description", "backend_type")
+    swiftshader = "swiftshader" in str(dict(info)).lower()
     return Capabilities(
         max_binding=int(limits["max-storage-buffer-binding-size"]),
         max_buffer=int(limits["max-buffer-size"]),
@@ -337,11 +338,11 @@ def _capabilities(adapter: Any, handle: Any, features: Sequence[str]) -> Capabil
         f16="shader-f16" in features,
         subgroups=subgroups,
         subgroup_min=_subgroup(info, "min", 4) if subgroups else 1,
-        subgroup_max=_subgroup(info, "max", 128) if subgroups else 1,
+        # wgpu-native does not tell the largest size; SwiftShader's is always four
+        subgroup_max=_subgroup(info, "max", 4 if swiftshader else 128) if subgroups else 1,
         timestamps="timestamp-query" in features,
         packed_dot=True,
-        software=str(info.get("adapter_type", "")).upper() == "CPU"
-        or "swiftshader" in str(dict(info)).lower(),
+        software=swiftshader or str(info.get("adapter_type", "")).upper() == "CPU",
         key="|".join(str(info.get(name, "")) for name in names),
     )
 

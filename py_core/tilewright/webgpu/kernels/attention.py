@@ -10,12 +10,17 @@ from dataclasses import dataclass
 
 from ...errors import KernelError
 from ..link import Alias, Binding, Constant, link
-from . import header
+from . import header, swap
 from .kernel import Capabilities, Cost, Kernel, Span, ceil_div, spread
 from .kv_write import KvLayout
 
 DECODE_TOKENS = 8
 """Up to this capacity a plan is tuned for decode: tiles of one token."""
+
+_SWAP_ROWS = 16
+"""Rows of the largest swap tile: four for each of four lanes."""
+_SWAP_SIZE = 128
+"""Largest head of a swap kernel: pieces of 16 columns are written out."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,19 @@ class Tuning:
     kind: str = "naive"
     """``naive``: a thread does it all. ``quad``: tiles of up to four rows (a row is a query head
     of a token) in vectors and matrices. ``tile``: tiles of any number of rows in arrays, for
-    compilers that unroll loops. See ``shaders/ops/attention_*.wgsl``, ``shaders/attention``."""
+    compilers that unroll loops. ``swap``: up to four rows for each of four lanes, which swap what
+    they load, for SwiftShader. See ``shaders/ops/attention_*.wgsl``, ``shaders/attention``."""
     workgroup: int = 32
     chunk: int = 16
     """Naive: units (of four values) of the output per thread."""
     tile_tokens: int = 1
-    """Quad and tile: tokens of a workgroup; 1 for decode."""
+    """All but naive: tokens of a workgroup; 1 for decode."""
     tile_heads: int = 1
-    """Quad and tile: query heads of a workgroup, which share a key head."""
+    """All but naive: query heads of a workgroup, which share a key head."""
     keys_per_thread: int = 1
     """Tile: the keys between two barriers are this times ``workgroup`` (quad: four times)."""
     splits: int = 1
-    """Quad and tile: workgroups that share the keys. More than one: the result is in
+    """All but naive: workgroups that share the keys. More than one: the result is in
     ``partials``, and ``combine`` must follow."""
 
 
@@ -67,6 +73,10 @@ def naive(structure: Structure) -> Tuning:
 
 def default(structure: Structure, capabilities: Capabilities) -> Tuning:
     """Return a good guess without measuring (never split: one dispatch)."""
+    if swap.suits(capabilities):
+        swapping = _swap(structure, _SWAP_ROWS)
+        if _fits(structure, swapping, capabilities):
+            return swapping
     workgroup = 128 if structure.tokens <= DECODE_TOKENS else 64
     if capabilities.software:
         workgroup = 16
@@ -78,17 +88,26 @@ def default(structure: Structure, capabilities: Capabilities) -> Tuning:
 
 
 def space(structure: Structure, capabilities: Capabilities) -> list[Tuning]:
-    """Return the candidates worth timing; no arrays (``tile``) on software adapters."""
+    """Return the candidates worth timing.
+
+    No arrays (``tile``) on software adapters, but swap kernels. Compilers that these were not made
+    for take seconds for each row of a lane: there only the smallest tile is offered.
+    """
     keys = structure.layout.max_blocks * structure.layout.block
     long = structure.tokens <= DECODE_TOKENS and keys >= 1024
-    found = [naive(structure), default(structure, capabilities)]
+    first = default(structure, capabilities)
+    found = [naive(structure), first]
     tokens, heads = _tile(structure, 4)
-    for splits in (1, 4, 16) if long else (1,):
-        for workgroup in (16, 32, 64, 128, 256):
-            found.append(
-                Tuning("quad", workgroup, tile_tokens=tokens, tile_heads=heads, splits=splits)
-            )
+    # where a swap kernel is the default, only the best of the others stays in the race
+    workgroups = (16,) if first.kind == "swap" else (16, 32, 64, 128, 256)
+    found += [
+        Tuning("quad", workgroup, tile_tokens=tokens, tile_heads=heads, splits=splits)
+        for splits in ((1, 4, 16) if long else (1,))
+        for workgroup in workgroups
+    ]
     if capabilities.software:
+        rows = (_SWAP_ROWS, 12, 8, 4) if swap.suits(capabilities) else (4,)
+        found += [_swap(structure, n, s) for n in rows for s in ((1, 4, 16) if long else (1,))]
         return [t for t in dict.fromkeys(found) if _fits(structure, t, capabilities)]
     tokens, heads = _tile(structure, 8 if structure.tokens <= DECODE_TOKENS else 16)
     for splits in (1, 8) if long else (1,):
@@ -97,6 +116,11 @@ def space(structure: Structure, capabilities: Capabilities) -> list[Tuning]:
                 Tuning("tile", workgroup, tile_tokens=tokens, tile_heads=heads, splits=splits)
             )
     return [t for t in dict.fromkeys(found) if _fits(structure, t, capabilities)]
+
+
+def _swap(structure: Structure, rows: int, splits: int = 1) -> Tuning:
+    tokens, heads = _tile(structure, rows)
+    return Tuning("swap", 4, tile_tokens=tokens, tile_heads=heads, splits=splits)
 
 
 def _tile(structure: Structure, rows: int) -> tuple[int, int]:
@@ -113,6 +137,15 @@ def _tile(structure: Structure, rows: int) -> tuple[int, int]:
 
 def _fits(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> bool:
     """Whether the device can run it."""
+    if tuning.kind == "swap":
+        sizes = structure.layout.head_size, structure.layout.value_size
+        return (
+            capabilities.subgroups
+            and capabilities.subgroup_min >= 4
+            and tuning.workgroup == 4
+            and tuning.tile_tokens * tuning.tile_heads <= _SWAP_ROWS
+            and all(size % 16 == 0 and size <= _SWAP_SIZE for size in sizes)
+        )
     units = ceil_div(structure.layout.value_size, 4)
     return (
         tuning.workgroup <= capabilities.max_invocations
@@ -216,6 +249,7 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
     if not _fits(structure, tuning, capabilities):
         raise KernelError(f"This device cannot run the attention tile {tuning}.")
     layout = structure.layout
+    enables = ("subgroups",) if tuning.kind == "swap" else ()
     bindings, tokens_file = _bindings(structure, tuning, capabilities)
     constants = _constants(structure, tuning)
     files = [*_files(structure), tokens_file]
@@ -227,6 +261,8 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
     else:
         constants["TILE_TOKENS"] = tuning.tile_tokens
         constants["TILE_HEADS"] = tuning.tile_heads
+        if tuning.kind == "swap":
+            constants["LANE_ROWS"] = ceil_div(tuning.tile_tokens * tuning.tile_heads, 4)
         if tuning.kind == "tile":
             constants["KEYS_PER_THREAD"] = tuning.keys_per_thread
         files += ["ops/attention_tiles.wgsl", f"attention/{tuning.kind}.wgsl"]
@@ -235,7 +271,7 @@ def kernel(structure: Structure, tuning: Tuning, capabilities: Capabilities) -> 
         groups = tiles * (structure.heads // tuning.tile_heads) * tuning.splits
     return Kernel(
         f"attention {structure.heads}/{layout.kv_heads}x{layout.head_size} {tuning.kind}",
-        link(files, constants=constants, bindings=bindings),
+        link(files, constants=constants, bindings=bindings, enables=enables),
         bindings,
         spread(groups, capabilities),
         cost(structure),
