@@ -338,8 +338,8 @@ def _capabilities(adapter: Any, handle: Any, features: Sequence[str]) -> Capabil
         f16="shader-f16" in features,
         subgroups=subgroups,
         subgroup_min=_subgroup(info, "min", 4) if subgroups else 1,
-        # wgpu-native does not tell the largest size; SwiftShader's is always four
-        subgroup_max=_subgroup(info, "max", 4 if swiftshader else 128) if subgroups else 1,
+        # wgpu-native tells the language's largest size, but SwiftShader has only one
+        subgroup_max=(4 if swiftshader else _subgroup(info, "max", 128)) if subgroups else 1,
         timestamps="timestamp-query" in features,
         packed_dot=True,
         software=swiftshader or str(info.get("adapter_type", "")).upper() == "CPU",
