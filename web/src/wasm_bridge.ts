@@ -38,10 +38,12 @@ export class LinearMemory {
   readonly #memory: WebAssembly.Memory;
   readonly #view: Uint8Array;
   #workers: Worker[] = [];
+  /** What was compiled last: threads run the module that their host runs. */
+  #compiled: { bytes: Uint8Array; module: WebAssembly.Module } | undefined;
 
-  constructor(pages: number, shared: boolean) {
+  constructor(pages: number, shared: boolean, memory?: WebAssembly.Memory) {
     // A shared memory states the most it can have, and modules expect 4 GiB at most.
-    this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+    this.#memory = memory ?? new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
     this.#view = new Uint8Array(this.#memory.buffer);
   }
 
@@ -76,13 +78,23 @@ export class LinearMemory {
 
   /** Compile a module and return its functions. */
   instantiate(owner: PyBufferOwner): WebAssembly.Exports {
-    const module = withBytes(owner, (bytes) => new WebAssembly.Module(bytes));
+    const module = this.#compile(owner);
     return new WebAssembly.Instance(module, { env: { memory: this.#memory } }).exports;
+  }
+
+  #compile(owner: PyBufferOwner): WebAssembly.Module {
+    return withBytes(owner, (bytes) => {
+      const last = this.#compiled;
+      if (last?.bytes.length === bytes.length && last.bytes.every((byte, at) => byte === bytes[at])) return last.module;
+      const module = new WebAssembly.Module(bytes);
+      this.#compiled = { bytes: bytes.slice(), module };
+      return module;
+    });
   }
 
   /** Let nested workers call the module's `work(number)`, numbers from 1. */
   start(owner: PyBufferOwner, workers: number): void {
-    const module = withBytes(owner, (bytes) => new WebAssembly.Module(bytes));
+    const module = this.#compile(owner);
     for (let number = 1; number <= workers; number++) {
       const worker = openWorker(new URL(WASM_WORKER, import.meta.url));
       worker.onerror = (event) => console.warn(`A thread of the CPU path stopped: ${event.message}`);

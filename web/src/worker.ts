@@ -8,10 +8,11 @@
 
 import { TilewrightError } from "./errors.ts";
 import type { Adapter, Inspect, Load, Request, Response } from "./protocol.ts";
-import { installOpenAI, keepSnapshot, startPython } from "./runtime.ts";
+import { installOpenAI, keepSnapshot, runtimeFiles, startPython } from "./runtime.ts";
 import { type ModelPlace, type OpenedModel, openModel } from "./store/open_model.ts";
 import type { ByteSource } from "./store/source.ts";
 import * as tuningRecords from "./tuning_records.ts";
+import * as wasm from "./wasm_bridge.ts";
 
 interface Start {
   type: "start";
@@ -33,6 +34,8 @@ interface Loading {
   ahead?: Promise<OpenedModel> | undefined;
 }
 const loads = new Map<number, Loading>();
+/** The switches of the Python side. */
+let switches: Record<string, string> = {};
 let receive: ((text: string) => void) | undefined;
 const early: string[] = [];
 
@@ -40,10 +43,16 @@ function open({ message, stop }: Loading): Promise<OpenedModel> {
   const { url, headers, place } = message;
   return openModel({
     ...place,
+    ...(message.type === "load" ? { key: keyOf(message) } : {}),
     ...(url ? { url } : {}),
     ...(headers ? { headers } : {}),
     signal: stop.signal,
   });
+}
+
+/** Everything besides the model's bytes that decides what a load makes of them. */
+function keyOf({ options }: Load): string {
+  return JSON.stringify([runtimeFiles().wheels, wasm.engine(), wasm.cores(), switches, options ?? {}]);
 }
 
 async function openSource(id: number): Promise<{ source: ByteSource; signal: AbortSignal }> {
@@ -102,6 +111,7 @@ async function start(environment: Record<string, string>): Promise<void> {
 addEventListener("message", ({ data }: MessageEvent<Request | Start | Ping>) => {
   if (data.type === "ping") return postMessage({ type: "pong" });
   if (data.type === "start") {
+    switches = data.environment;
     start(data.environment).catch((error: unknown) => {
       const message = `The runtime did not start: ${String(error)}`;
       postMessage({ type: "error", id: 0, code: "runtime_failed", message, details: {} });

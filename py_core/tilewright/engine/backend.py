@@ -64,8 +64,7 @@ async def choose(storage: Storage | None = None) -> Choice:
         if adapter.software:
             return _told(Choice("wasm", None, f"the GPU is software ({adapter.key})"))
         storage = storage or FolderStorage()
-        place = f"{adapter.key}|{library()}|{machine.cores}|{machine.relaxed}"
-        name = "backend-" + hashlib.sha256(place.encode()).hexdigest()[:16]
+        name = _name(adapter, machine)
         times = _parsed(await storage.read(name))
         device = None
         if times is None or times[0] <= times[1]:
@@ -85,6 +84,26 @@ async def choose(storage: Storage | None = None) -> Choice:
     if device is not None:
         device.handle.destroy()
     return _told(Choice("wasm", None, reason))
+
+
+async def still_cpu(storage: Storage | None = None) -> bool:
+    """Whether ``choose`` would take the processor again, as far as is known without measuring."""
+    machine = _machine()
+    try:
+        adapter = await Device.probe()
+    except DeviceUnavailableError:
+        return True
+    if machine is None:
+        return False
+    if adapter.software:
+        return True
+    times = _parsed(await (storage or FolderStorage()).read(_name(adapter, machine)))
+    return times is not None and times[0] > times[1]
+
+
+def _name(adapter: Capabilities, machine: host.Host) -> str:
+    place = f"{adapter.key}|{library()}|{machine.cores}|{machine.relaxed}"
+    return "backend-" + hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 async def likely_gpu(backend: str | None) -> Capabilities | None:

@@ -20,7 +20,7 @@ from ..wasm import host, kernel_set, lower, pool, state, steps, weights
 from ..wasm import scratch as scratches
 from ..wasm.assembler import Function, Module
 from ..wasm.instructions import without_relaxed
-from ..wasm.kernels import sample
+from ..wasm.kernels import linear, sample
 from ..wasm.kernels.cache import KvKind
 from .fit import Choice, Fit, advise
 
@@ -100,6 +100,12 @@ class Program:
     """Kernels that a step calls."""
     functions: Mapping[Family, tuple[Piece, ...]]
     """A step's functions in order."""
+    tunings: tuple[tuple[linear.Structure, bool, linear.Tuning], ...]
+    """The Tunings that it is made of."""
+
+    def agrees(self, choose: kernel_set.ChooseTuning) -> bool:
+        """Whether ``choose`` would lead to the same module."""
+        return all(choose(structure, many) == tuning for structure, many, tuning in self.tunings)
 
 
 async def plan_load(
@@ -320,7 +326,8 @@ def assemble(
             functions[name] = tuple(pieces)
             calls[name] = lowering.calls
         made.finish()
-        return Program(module.assemble(), calls, functions)
+        tunings = tuple((*key, tuning) for key, tuning in kernels.chosen.items())
+        return Program(module.assemble(), calls, functions, tunings)
 
 
 def _draws(kernel: Function, plan: Plan, graph: Graph) -> tuple[steps.Call, ...]:

@@ -26,6 +26,7 @@ from ..wasm.kernels.cache import KV_BLOCK, KvKind
 from ..wasm.scratch import bytes_read
 from ..wasm.streaming import Streamer
 from . import wasm_program
+from .prepared import Prepared
 from .runner_protocol import RowResult, StepResult, Want
 from .sampling import SamplingParams
 from .wasm_program import LOGITS_CHUNK, Family, Plan, mask_bytes
@@ -78,6 +79,7 @@ class WasmRunner:
         *,
         streamer: Streamer | ExpertStreamer | None = None,
         wide: bool = False,
+        ready: Prepared | None = None,
     ) -> None:
         some = next(iter(plan.graphs.values()))
         self.memory = memory
@@ -107,6 +109,10 @@ class WasmRunner:
         self._choice: kernel_set.ChooseTuning | None = None
         self._complete = False
         self.use(None)
+        self.first_program = self._program
+        """With the Tunings that were known while loading."""
+        self.restored = ready is not None and ready.program is self._program
+        """Whether all of it is an earlier load's work."""
 
     def use(self, choose: kernel_set.ChooseTuning | None) -> None:
         """Compute from now on with kernels of this choice; None: the default. Between two steps."""
@@ -139,6 +145,7 @@ class WasmRunner:
         kv: KvKind = "f32",
         memory_budget: int | None = None,
         on_progress: weights.Report | None = None,
+        ready: Prepared | None = None,
     ) -> WasmRunner:
         """Build the graph, lay the memory out, load the weights.
 
@@ -148,6 +155,7 @@ class WasmRunner:
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
         ``memory_budget``: bytes of the memory; layers beyond it are read for every step, of a
         mixture of experts only those experts that are chosen and not there.
+        ``ready``: what an earlier load of this file with these options left.
         Raises OutOfMemoryError where 4 GiB do not suffice, UnsupportedModelError for a format or
         an op that has no kernel here, DeviceUnavailableError without wasmtime.
         """
@@ -155,24 +163,35 @@ class WasmRunner:
             raise InvalidRequestError("The number of threads must be positive.")
         machine = host.here()
         together = min(threads or wasm_program.threads_for(machine.cores), machine.cores)
-        plan = await wasm_program.plan_load(
-            file,
-            context_length=context_length,
-            max_sequences=max_sequences,
-            cache_tokens=cache_tokens,
-            threads=together,
-            kv=kv,
-            budget=memory_budget,
+        plan = (
+            ready.plan
+            if ready
+            else await wasm_program.plan_load(
+                file,
+                context_length=context_length,
+                max_sequences=max_sequences,
+                cache_tokens=cache_tokens,
+                threads=together,
+                kv=kv,
+                budget=memory_budget,
+            )
         )
         guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat)
 
         def made(chosen: kernel_set.ChooseTuning | None, complete: bool) -> wasm_program.Program:
             choice, relaxed = chosen or choose or guess, machine.relaxed
+            if ready and not complete and ready.program.agrees(choice):
+                return ready.program
             return wasm_program.assemble(
                 plan, choice, wide=wide, relaxed=relaxed, complete=complete
             )
 
-        memory = machine.allocate(plan.nbytes, together > 1)
+        memory = ready.memory if ready and ready.memory else None
+        memory = memory or machine.allocate(plan.nbytes, together > 1)
+        if ready and await ready.weights_are_there():
+            if on_progress is not None:
+                on_progress(plan.weights_bytes, plan.weights_bytes, 0.0)
+            return cls(memory, plan, made, machine, ready=ready)
         loader = weights.Loader(memory, plan.own.weights, file, shared=together > 1)
         await loader.load(on_progress)
         for table, address in plan.own.ropes.items():
@@ -436,6 +455,7 @@ class WasmRunner:
             "bytes_per_token": 0 if decode is None else bytes_read(decode),
             "module_bytes": len(self._program.module),
             "threads": self._crew.size,
+            "restored": float(self.restored),
             **({} if self.streamer is None else self.streamer.stats()),
         }
 

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
-from ..engine import wasm_tuning
-from ..engine.backend import Backend, choose
+from ..engine import prepared, wasm_tuning
+from ..engine.backend import Backend, choose, still_cpu
 from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
 from ..engine.sampling import Constraint, SamplingParams
@@ -164,6 +164,7 @@ class ChatModel:
         template: ChatTemplate | None,
         runner: ModelRunner | WasmRunner,
         tuning: ModelTuning | None = None,
+        remembered: tuple[Storage | None] | None = None,
     ) -> None:
         self.file = file
         self.tokenizer = tokenizer
@@ -171,6 +172,8 @@ class ChatModel:
         self.runner = runner
         self.tuning = tuning
         """The records that its kernels run by."""
+        self._remembered = remembered
+        """The storage of the choice of the processor, where an earlier load has made that."""
         self.engine = Engine(runner)
         if tuning is not None:
             tuning.follow(self.engine)
@@ -203,6 +206,11 @@ class ChatModel:
             template = load_template(file, tokenizer)
             backend: str | None = options.backend or ("webgpu" if device else current().backend)
             runner: ModelRunner | WasmRunner
+            ready = prepared.restore(file)
+            remembered = None if backend or ready is None else (storage,)
+            if remembered is not None:
+                # As was chosen then, on this browser and for these options.
+                backend, options = "wasm", replace(options, kv=None)
             if not backend:
                 try:
                     choice = await choose(storage)
@@ -213,7 +221,7 @@ class ChatModel:
                 except (UnsupportedModelError, OutOfMemoryError) as refused:
                     backend, device = "webgpu", await _any_device(refused)
             elif backend == "wasm":
-                runner, kept = await _load_wasm(file, options, storage, records, on_progress)
+                runner, kept = await _load_wasm(file, options, storage, records, on_progress, ready)
             if backend == "webgpu":
                 device = device or await Device.open()
                 store = default_store(device, storage)
@@ -236,7 +244,7 @@ class ChatModel:
         except BaseException:
             file.close()
             raise
-        return cls(file, tokenizer, template, runner, kept)
+        return cls(file, tokenizer, template, runner, kept, remembered)
 
     @property
     def backend(self) -> Backend:
@@ -360,6 +368,15 @@ class ChatModel:
         if isinstance(self.runner, ModelRunner):
             await self.runner.prepare()
 
+    async def keep(self) -> None:
+        """Keep beside the stored model what makes the next load shorter."""
+        if not isinstance(self.runner, WasmRunner):
+            return
+        if self._remembered is not None and not await still_cpu(*self._remembered):
+            await prepared.forget(self.file)  # there is a GPU now: the next load chooses again
+        else:
+            await prepared.keep(self.file, self.runner)
+
     @property
     def busy(self) -> bool:
         """Whether anything is computed or waits to be."""
@@ -386,6 +403,7 @@ async def _load_wasm(
     storage: Storage | None,
     shipped: str,
     on_progress: OnProgress | None,
+    ready: prepared.Prepared | None = None,
 ) -> tuple[WasmRunner, ModelTuning]:
     def report(done: int, total: int, seconds: float) -> None:
         if on_progress is not None:
@@ -403,6 +421,7 @@ async def _load_wasm(
         memory_budget=options.memory_budget,
         choose=wasm_tuning.chooser(known, machine),
         on_progress=report,
+        ready=ready,
     )
     return runner, ModelTuning(runner, store, known)
 

@@ -70,6 +70,10 @@ class Model(Protocol):
         """Compile what the first answer needs."""
         ...
 
+    async def keep(self) -> None:
+        """Keep what makes the next load shorter."""
+        ...
+
     @property
     def busy(self) -> bool:
         """Whether anything is computed or waits to be."""
@@ -124,6 +128,8 @@ class WorkerLoop:
         self._reload: Callable[..., Awaitable[Model]] | None = None
         self._recovery: asyncio.Task[Model] | None = None
         self._preparing: asyncio.Task[None] | None = None
+        self._kept: Model | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._windows: dict[int, asyncio.Semaphore] = {}
         steady = SteadyModel(self._loaded, partial(self._recover, 0))
@@ -166,9 +172,11 @@ class WorkerLoop:
             await self._adapter(message, number)
         elif kind == "generate":
             await self._generate(message, number)
+            self._answered()
         elif kind == "api":
             self._loaded()
             await self._api.answer(message, self._windows)
+            self._answered()
         elif kind == "embed":
             found = await self._loaded().embed(_inputs(message))
             self._send(type="result", id=number, value=asdict(found))
@@ -271,6 +279,16 @@ class WorkerLoop:
         with contextlib.suppress(TilewrightError):
             await model.prepare()
 
+    def _answered(self) -> None:
+        """Begin, after a model's first answer, what only the next visit has something of."""
+        if self._model is not None and self._model is not self._kept:
+            self._kept = self._model
+            self._keeping = asyncio.ensure_future(self._keep(self._model))
+
+    async def _keep(self, model: Model) -> None:
+        with contextlib.suppress(TilewrightError):  # a full disk: the next load is a plain one
+            await model.keep()
+
     def _idle(self) -> bool:
         """Whether nothing else wants the device."""
         preparing = self._preparing is not None and not self._preparing.done()
@@ -356,7 +374,8 @@ class WorkerLoop:
         others = [task for key, task in self._tasks.items() if key != number]
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        keeping = [] if self._keeping is None else [self._keeping]
+        await asyncio.gather(*others, *keeping, return_exceptions=True)
         model, self._model, self._reload = self._model, None, None
         if model is not None:
             await model.close()

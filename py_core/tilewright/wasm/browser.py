@@ -45,6 +45,15 @@ class BrowserMemory:
             raise no_room(nbytes) from error
         self.nbytes = count * PAGE
 
+    @classmethod
+    def adopt(cls, js_memory: Any) -> BrowserMemory:
+        """Return a memory that JavaScript has made (a ``WebAssembly.Memory``)."""
+        made = cls.__new__(cls)
+        count = int(js_memory.buffer.byteLength) // PAGE
+        made._memory = bridge().LinearMemory.new(count, True, js_memory)
+        made.nbytes = count * PAGE
+        return made
+
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the memory."""
         if at < 0 or at + len(data) > self.nbytes:

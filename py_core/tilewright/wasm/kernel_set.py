@@ -41,6 +41,8 @@ class Kernels:
     wide: bool = False
     """16-bit activations for all formats, not only where they cost nothing."""
     made: dict[Any, Function] = field(default_factory=dict)
+    chosen: dict[tuple[linear.Structure, bool], linear.Tuning] = field(default_factory=dict)
+    """What ``choose`` was asked and has answered."""
 
     def get(self, key: Any, add: Callable[[str], Function]) -> Function:
         """Return the kernel called by ``key`` (any hashable), added when first needed."""
@@ -64,7 +66,7 @@ class Kernels:
                 ),
             )
         structure = linear.Structure(form, self.is_wide(form))
-        tuning = self.choose(structure, many)
+        tuning = self.chosen[structure, many] = self.choose(structure, many)
         return self.get(
             (structure, tuning),
             lambda name: linear.add_linear(self.module, name, structure, tuning),

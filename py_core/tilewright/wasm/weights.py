@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ..errors import UnsupportedModelError
 from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
+from ..formats.quant import QuantType
 from ..graph.layers import expert_layers, layer_of, matrices, role_of
 from ..graph.ops import ExpertLinear, Graph, Weight
 from .assembler import Module
@@ -26,7 +27,7 @@ from .kernels.repack_grids import tables
 
 PIECE = 4 << 20
 """Bytes of raw weights that are staged at a time."""
-_AT_ONCE = 128 << 10
+AT_ONCE = 128 << 10
 """Bytes of raw weights per call of a kernel: better code, made meanwhile, begins with a call."""
 _ALIGNMENT = 64
 _GAP = 64 << 10
@@ -243,9 +244,8 @@ class Loader:
     ) -> None:
         self.memory = memory
         self.file = file
-        self.raw = weights.raw
-        self.raw_bytes = weights.raw_bytes
-        self._weights = weights
+        self.raw, self.raw_bytes = weights.raw, weights.raw_bytes
+        self.scratch = weights.scratch
         self._sources = file.sources
         jobs: list[Job] = []
         for addresses, vector in ((weights.matrices, False), (weights.vectors, True)):
@@ -266,7 +266,9 @@ class Loader:
         )
         for quant in formats:
             (add_repack if packing(quant) else add_repack_floats)(module, quant.name)
-        self._repack = memory.instantiate(module.assemble())
+        self.module = module.assemble()
+        """The kernels that lay out; one for each format, named by ``function``."""
+        self._repack = memory.instantiate(self.module)
         self._tables = b""
         """What lies in the scratch."""
 
@@ -283,7 +285,7 @@ class Loader:
                 done += tensor.nbytes
                 continue
             row_bytes = tensor.quant.row_bytes(tensor.columns)
-            per_piece = min(PIECE, self._weights.raw_bytes) // row_bytes or 1
+            per_piece = min(PIECE, self.raw_bytes) // row_bytes or 1
             for row in range(0, tensor.rows, per_piece):
                 rows = min(per_piece, tensor.rows - row)
                 nbytes = rows * row_bytes
@@ -298,15 +300,20 @@ class Loader:
         tensor = job.tensor
         needed = tables(tensor.quant.name)
         if needed and needed is not self._tables:
-            self.memory.write(self._weights.scratch + TABLES, needed)
+            self.memory.write(self.scratch + TABLES, needed)
             self._tables = needed
         blocks = tensor.columns // tensor.quant.block
-        call, row_bytes = f"repack_{tensor.quant.name}", tensor.quant.row_bytes(tensor.columns)
-        step = max(_AT_ONCE // row_bytes, 1)
+        call, row_bytes = self.function(tensor.quant), tensor.quant.row_bytes(tensor.columns)
+        step = max(AT_ONCE // row_bytes, 1)
         for done in range(0, rows, step):
-            place = job.address, job.first + row + done, self._weights.scratch
+            place = job.address, job.first + row + done, self.scratch
             count = min(step, rows - done)
             self._repack.call(call, raw + done * row_bytes, count, blocks, *place)
+
+    @staticmethod
+    def function(quant: QuantType) -> str:
+        """Return the name of the kernel that lays a format out."""
+        return f"repack_{quant.name}"
 
     def fetch(self, run: Run) -> Awaitable[None]:
         """Begin to read a run; it is there when this was awaited."""

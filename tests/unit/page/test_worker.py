@@ -38,6 +38,7 @@ class FakeModel:
         self.lose_after = lose_after
         self.closed = False
         self.stopped = 0
+        self.kept = 0
 
     async def complete(
         self, prompt: list[int], sampling: SamplingParams | None = None, **_: Any
@@ -64,6 +65,9 @@ class FakeModel:
 
     async def prepare(self) -> None:
         await asyncio.sleep(0)
+
+    async def keep(self) -> None:
+        self.kept += 1
 
     async def close(self) -> None:
         self.closed = True
@@ -119,7 +123,8 @@ class Page:
 
 
 async def test_load_reports_progress_and_generates() -> None:
-    page = await Page(FakeModel()).loaded()
+    model = FakeModel()
+    page = await Page(model).loaded()
     assert page.messages[0] | {"seconds": 0} == {
         "type": "progress",
         "id": 1,
@@ -133,6 +138,10 @@ async def test_load_reports_progress_and_generates() -> None:
     assert page.text(2) == "abc"
     assert done["finish_reason"] == "length"
     assert done["usage"]["completion_tokens"] == 3
+    for number in (3, 4):
+        page.send(type="generate", id=number, ids=[0], sampling={"max_tokens": 1})
+        await page.last(number, "done")
+    assert model.kept == 1, "once, after the first answer"
     assert done.keys() == protocol.Done.__annotations__.keys()
     assert done["usage"].keys() == protocol.UsageReport.__annotations__.keys()
 

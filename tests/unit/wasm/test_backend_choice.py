@@ -113,6 +113,20 @@ async def test_the_measurement_is_remembered_and_damage_is_measured_again(world:
     assert world.opened == opened  # known to be slower: not opened
 
 
+async def test_whether_a_remembered_processor_is_still_right(world: Any) -> None:
+    kept = Kept()
+    assert not await backend.still_cpu(kept), "a GPU that nobody has measured: choose again"
+    world.gpu = 4e-3
+    await backend.choose(kept)
+    measured = world.measured
+    assert await backend.still_cpu(kept)
+    world.software = True
+    assert await backend.still_cpu(Kept())
+    world.device = False
+    assert await backend.still_cpu(Kept())
+    assert world.measured == measured
+
+
 def test_the_processor_is_measured() -> None:
     pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
     # 8 million products: between a thousandth of a second and a second, whatever the machine.

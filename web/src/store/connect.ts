@@ -5,6 +5,7 @@
 import { SourceError, throwIfStopped, TilewrightError } from "../errors.ts";
 import { openWorker } from "../worker_address.ts";
 import type { Looking, Resolved } from "./hub.ts";
+import type { Prepared, Recipe } from "./prepared.ts";
 import { type ByteSource, checkRange, PIECE } from "./source.ts";
 import type { Kept, OpenRequest } from "./store.ts";
 import type { Facts } from "./stored_file.ts";
@@ -17,9 +18,10 @@ const AHEAD = 8;
 /** What the store's worker is asked. */
 export type Call =
   | { method: "resolve"; reference: string; looking: Omit<Looking, "signal"> }
-  | { method: "open"; request: OpenRequest }
+  | { method: "open"; request: OpenRequest; key?: string }
+  | { method: "prepare"; file: number; key: string; prepared?: Prepared }
   | { method: "read"; file: number; offset: number; length: number }
-  | { method: "fetchAll" | "settle" | "facts" | "close"; file: number }
+  | { method: "fetchAll" | "settle" | "facts" | "filled" | "close"; file: number }
   | { method: "list" }
   | { method: "pin"; url: string; pinned: boolean }
   | { method: "remove" | "verify" | "blob"; url: string };
@@ -28,6 +30,16 @@ export interface Reply {
   id: number;
   value?: unknown;
   error?: { code: string; message: string; details: Record<string, unknown> };
+}
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A load that begins with what an earlier one left (`prepared.ts`). */
+export interface Begun {
+  program: Bytes;
+  python: Bytes;
+  /** Being filled already; where memories cannot be shared there is none. */
+  memory?: WebAssembly.Memory;
 }
 
 interface Waiting {
@@ -80,10 +92,20 @@ export class StoreConnection {
     return this.call({ method: "resolve", reference, looking: plain }, signal);
   }
 
-  /** Open a file by its address. `find` gives the files beside it; default: none. */
-  async open(request: OpenRequest, signal?: AbortSignal, find?: ByteSource["find"]): Promise<StoredSource> {
-    const opened = await this.call<Facts & { file: number }>({ method: "open", request }, signal);
-    return new StoredSource(this, opened.file, opened, find);
+  /**
+   * Open a file by its address. `find` gives the files beside it; default: none. `key` names what a
+   * load may have prepared for this one.
+   */
+  async open(
+    request: OpenRequest,
+    signal?: AbortSignal,
+    find?: ByteSource["find"],
+    key?: string,
+  ): Promise<StoredSource> {
+    const own = key && `${STORE_WORKER} ${key}`;
+    const call: Call = { method: "open", request, ...(own ? { key: own } : {}) };
+    const opened = await this.call<Facts & { file: number; begun?: Begun }>(call, signal);
+    return new StoredSource(this, opened.file, opened, find, own, opened.begun);
   }
 
   list(): Promise<{ files: Kept[]; quota: { usage: number; quota: number } | null }> {
@@ -109,10 +131,22 @@ export class StoredSource implements ByteSource {
   readonly #store: StoreConnection;
   readonly #file: number;
   readonly #find: ByteSource["find"];
+  readonly #key: string | undefined;
+  /** What an earlier load left for this one. */
+  readonly begun: Begun | undefined;
   #facts: Facts;
   #all = false;
 
-  constructor(store: StoreConnection, file: number, facts: Facts, find: ByteSource["find"]) {
+  constructor(
+    store: StoreConnection,
+    file: number,
+    facts: Facts,
+    find: ByteSource["find"],
+    key?: string,
+    begun?: Begun,
+  ) {
+    this.#key = key;
+    this.begun = begun;
     this.#store = store;
     this.#file = file;
     this.#facts = facts;
@@ -155,6 +189,27 @@ export class StoredSource implements ByteSource {
     } finally {
       coming.length = 0;
     }
+  }
+
+  /** Resolve when the memory of `begun` is filled. */
+  filled(): Promise<void> {
+    return this.#store.call({ method: "filled", file: this.#file });
+  }
+
+  /**
+   * Keep for the next load of this file what this one found out (no recipe: forget it); false where
+   * nothing is kept.
+   */
+  async prepare(recipe: string, ...parts: Bytes[]): Promise<boolean> {
+    const key = this.#key;
+    if (!key || !this.stored) return false;
+    const call: Call = { method: "prepare", file: this.#file, key };
+    if (recipe) {
+      const [layout, data, program, python] = parts as [Bytes, Bytes, Bytes, Bytes];
+      call.prepared = { recipe: JSON.parse(recipe) as Recipe, layout, data, program, python };
+    }
+    await this.#store.call(call);
+    return true;
   }
 
   /** Start fetching the whole file. */

@@ -12,6 +12,8 @@ export interface ModelPlace extends Looking {
   files?: readonly Blob[];
   /** Of the file that is named, in hexadecimal. */
   sha256?: string;
+  /** Under which a load of it may have left something for the next one. */
+  key?: string;
 }
 
 let shared: StoreConnection | undefined;
@@ -83,6 +85,7 @@ async function openReference(reference: string, place: ModelPlace): Promise<Open
       },
       signal ?? undefined,
       find,
+      path === found.main.path ? place.key : undefined,
     );
     opened.push(source);
     return source;
@@ -96,11 +99,11 @@ async function openReference(reference: string, place: ModelPlace): Promise<Open
 }
 
 async function openAddress(url: string, place: ModelPlace): Promise<OpenedModel> {
-  const { headers = {}, signal, pace, sha256 } = place;
+  const { headers = {}, signal, pace, sha256, key } = place;
   const opened: StoredSource[] = [];
   const open = async (address: string, digest?: string): Promise<StoredSource> => {
     const request = { url: address, headers, ...(pace ? { pace } : {}), ...(digest ? { sha256: digest } : {}) };
-    const source = await theStore().open(request, signal ?? undefined, find);
+    const source = await theStore().open(request, signal ?? undefined, find, address === url ? key : undefined);
     opened.push(source);
     return source;
   };

@@ -56,6 +56,10 @@ export interface Shelf {
   /** Open the bytes, to write them or, by any number of tabs, to read a whole file. */
   open(name: string, entry: Entry, write: boolean): Promise<Backing>;
   remove(name: string): Promise<void>;
+  /** What was prepared for the next load of the file (`prepared.ts`); it goes with the file. */
+  prepared(name: string): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** Keep that; `undefined` forgets it. */
+  prepare(name: string, bytes: Uint8Array<ArrayBuffer> | undefined): Promise<void>;
   /** The bytes of a whole file. */
   blob(name: string, entry: Entry): Promise<Blob>;
   /** How much is there now, to see whether another tab makes progress. */
@@ -145,8 +149,28 @@ class FileShelf implements Shelf {
   }
 
   async remove(name: string): Promise<void> {
-    for (const file of [`${name}.json`, name]) {
+    for (const file of [`${name}.json`, name, `${name}.start`]) {
       await this.#folder.removeEntry(file).catch(() => undefined);
+    }
+  }
+
+  async prepared(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    try {
+      const file = await (await this.#folder.getFileHandle(`${name}.start`)).getFile();
+      return new Uint8Array(await file.arrayBuffer());
+    } catch {
+      return undefined;
+    }
+  }
+
+  async prepare(name: string, bytes: Uint8Array<ArrayBuffer> | undefined): Promise<void> {
+    if (!bytes) return this.#folder.removeEntry(`${name}.start`).catch(() => undefined);
+    const handle = await openHandle(this.#folder, `${name}.start`, "readwrite");
+    try {
+      handle.truncate(0);
+      if (handle.write(bytes, { at: 0 }) !== bytes.length) handle.truncate(0); // no more room
+    } finally {
+      handle.close();
     }
   }
 
@@ -163,6 +187,10 @@ class FileShelf implements Shelf {
   }
 }
 
+/** Numbers, in the Cache API, of what is no block of the file. */
+const ENTRY = -1;
+const PREPARED = -2;
+
 class CacheShelf implements Shelf {
   readonly #cache: Cache;
 
@@ -171,13 +199,13 @@ class CacheShelf implements Shelf {
   }
 
   #address(name: string): string {
-    return CacheBacking.address(name, -1);
+    return CacheBacking.address(name, ENTRY);
   }
 
   async list(): Promise<Entry[]> {
     const found: Entry[] = [];
     for (const request of await this.#cache.keys()) {
-      if (!request.url.endsWith("/-1")) continue;
+      if (!request.url.endsWith(`/${ENTRY}`)) continue;
       const entry = sound(await (await this.#cache.match(request))!.text());
       if (entry) found.push(entry);
     }
@@ -209,6 +237,17 @@ class CacheShelf implements Shelf {
     for (const request of await this.#cache.keys()) {
       if (request.url.includes(`/${name}/`)) await this.#cache.delete(request);
     }
+  }
+
+  async prepared(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const found = await this.#cache.match(CacheBacking.address(name, PREPARED));
+    return found && new Uint8Array(await found.arrayBuffer());
+  }
+
+  async prepare(name: string, bytes: Uint8Array<ArrayBuffer> | undefined): Promise<void> {
+    const address = CacheBacking.address(name, PREPARED);
+    if (bytes) await this.#cache.put(address, new Response(bytes));
+    else await this.#cache.delete(address);
   }
 
   async blob(name: string, { size, block }: Entry): Promise<Blob> {

@@ -169,6 +169,7 @@ export class Store {
         put: (changed) => shelf.put(name, changed),
         makeRoom: async () => false,
         reopen: () => shelf.open(name, entry, false),
+        ...preparing(shelf, name),
         release: nothing,
         done,
       });
@@ -209,6 +210,7 @@ export class Store {
         put: stored ? (changed) => shelf.put(name, changed) : async () => undefined,
         makeRoom: room,
         reopen: (changed) => shelf.open(name, changed, false),
+        ...preparing(shelf, name),
         release: unlock,
         done,
       };
@@ -241,6 +243,8 @@ export class Store {
       put: async () => undefined,
       makeRoom: async () => false,
       reopen: async () => new MemoryBacking(0, entry.block),
+      prepared: async () => undefined,
+      prepare: async () => undefined,
       release: nothing,
       done: nothing,
     });
@@ -259,6 +263,10 @@ export class Store {
       { reason: "changed" },
     );
   }
+}
+
+function preparing(shelf: Shelf, name: string): Pick<Surroundings, "prepared" | "prepare"> {
+  return { prepared: () => shelf.prepared(name), prepare: (bytes) => shelf.prepare(name, bytes) };
 }
 
 function attach(file: StoredFile, remote: Remote, entry: Entry, request: OpenRequest, stored: boolean) {

@@ -4,13 +4,16 @@
  */
 
 import { TilewrightError } from "../errors.ts";
-import type { Call, Reply } from "./connect.ts";
+import type { Begun, Call, Reply } from "./connect.ts";
+import { layOut, type Prepared } from "./prepared.ts";
 import { Store } from "./store.ts";
 import type { StoredFile } from "./stored_file.ts";
 
 const store = new Store();
 const files = new Map<number, StoredFile>();
 const stops = new Map<number, AbortController>();
+/** Memories that are being filled, by the number of the file. */
+const filling = new Map<number, Promise<void>>();
 let next = 1;
 
 function file(number: number): StoredFile {
@@ -19,15 +22,51 @@ function file(number: number): StoredFile {
   return found;
 }
 
+const channel = new MessageChannel();
+const turns: (() => void)[] = [];
+channel.port1.onmessage = () => turns.shift()?.();
+
+/** Let messages that have come meanwhile be served first. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    turns.push(resolve);
+    channel.port2.postMessage(null);
+  });
+}
+
+/** Begin to lay the weights out at once; undefined where the memory cannot be had. */
+function begin(number: number, opened: StoredFile, prepared: Prepared): Begun | undefined {
+  const { program, python, recipe } = prepared;
+  if (!recipe.shared) return { program, python };
+  const pages = { initial: recipe.pages, maximum: recipe.pages, shared: true };
+  let memory: WebAssembly.Memory;
+  try {
+    memory = new WebAssembly.Memory(pages);
+  } catch {
+    return undefined;
+  }
+  const filled = layOut(prepared, memory, (at, into) => opened.readInto(at, into), turn);
+  filled.catch(() => undefined); // told to whoever asks
+  filling.set(number, filled);
+  return { program, python, memory };
+}
+
 async function answer(call: Call, signal: AbortSignal): Promise<unknown> {
   switch (call.method) {
     case "resolve":
       return store.resolve(call.reference, { ...call.looking, signal });
     case "open": {
       const opened = await store.open(call.request, signal);
-      files.set(next, opened);
-      return { file: next++, ...opened.facts };
+      const number = next++;
+      files.set(number, opened);
+      const prepared = call.key ? await opened.prepared(call.key).catch(() => undefined) : undefined;
+      const begun = prepared && begin(number, opened, prepared);
+      return { file: number, ...opened.facts, ...(begun ? { begun } : {}) };
     }
+    case "filled":
+      return filling.get(call.file);
+    case "prepare":
+      return file(call.file).prepare(call.key, call.prepared);
     case "read":
       return file(call.file).read(call.offset, call.length, signal);
     case "fetchAll":
@@ -40,6 +79,7 @@ async function answer(call: Call, signal: AbortSignal): Promise<unknown> {
     case "close": {
       const closing = files.get(call.file);
       files.delete(call.file);
+      filling.delete(call.file);
       return closing?.close();
     }
     case "list":

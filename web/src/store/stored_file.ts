@@ -8,6 +8,7 @@ import { SourceError, TilewrightError } from "../errors.ts";
 import { type Backing, MemoryBacking } from "./backing.ts";
 import type { Download } from "./download.ts";
 import { addRange, dropRange, firstGap, type Ranges, runAt, total } from "./ranges.ts";
+import { pack, type Prepared, unpack } from "./prepared.ts";
 import { checkRange } from "./source.ts";
 import { type Entry, hex } from "./shelf.ts";
 
@@ -27,6 +28,10 @@ export interface Surroundings {
   makeRoom(bytes: number): Promise<boolean>;
   /** Open the whole file for reading, once it is complete. */
   reopen(entry: Entry): Promise<Backing>;
+  /** What was prepared for the next load. */
+  prepared(): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** Keep that; `undefined`: forget it. */
+  prepare(bytes: Uint8Array<ArrayBuffer> | undefined): Promise<void>;
   /** Let other tabs write the file. */
   release(): void;
   /** The file is closed. */
@@ -106,6 +111,32 @@ export class StoredFile {
     await this.#fill(offset, data);
     this.#trim();
     return data;
+  }
+
+  /** Fill `into` from what is stored. Throws once the file is closed. */
+  async readInto(offset: number, into: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (this.#closed) throw new TilewrightError("cancelled", "Stopped.");
+    await this.#steady;
+    await this.#fill(offset, into);
+  }
+
+  /** What was prepared for loading these very bytes, under this key. */
+  async prepared(key: string): Promise<Prepared | undefined> {
+    const whole = this.#wholeKey(key);
+    const bytes = whole && (await this.#around.prepared());
+    return bytes ? unpack(whole, bytes) : undefined;
+  }
+
+  /** Keep that for the next visit, where the bytes are kept and were checked; or forget it. */
+  async prepare(key: string, prepared?: Prepared): Promise<void> {
+    const whole = this.#wholeKey(key);
+    if (!whole || this.#why !== null) return;
+    await this.#around.prepare(prepared && (await pack(whole, prepared)));
+  }
+
+  #wholeKey(key: string): string {
+    const { verified, sha256 } = this.#entry;
+    return verified && sha256 ? `${sha256} ${key}` : "";
   }
 
   /** From now on the whole file is wanted: fetch it, and check it as it comes. */

@@ -7,6 +7,7 @@ A ``BrowserSource`` wraps a JavaScript ``ByteSource`` (a URL, a Blob, a stored f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CancelledError, SourceError, TilewrightError
@@ -34,6 +35,18 @@ async def open_source(opening: Awaitable[Any]) -> BrowserSource:
     return BrowserSource(opened.source, opened.signal)
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What an earlier load of a stored file left, as JavaScript gives it (``connect.ts``)."""
+
+    program: bytes
+    python: bytes
+    js_memory: Any
+    """A ``WebAssembly.Memory`` that is being filled; None where there is none."""
+    filled: Callable[[], Awaitable[None]]
+    """Waits for that. Raises CancelledError, SourceError."""
+
+
 class BrowserSource:
     """A JavaScript source as ``tilewright.formats.source.ByteSource``."""
 
@@ -52,6 +65,34 @@ class BrowserSource:
     def at_hand(self) -> bool:
         """Whether they can be read again without a network."""
         return bool(getattr(self.js_source, "atHand", False))
+
+    @property
+    def begun(self) -> Begun | None:
+        """What an earlier load left for this one; None where there is nothing."""
+        found = getattr(self.js_source, "begun", None)
+        if found is None:
+            return None
+        parts = found.program.to_bytes(), found.python.to_bytes()
+        return Begun(*parts, getattr(found, "memory", None), self._filled)
+
+    async def _filled(self) -> None:
+        from pyodide.ffi import JsException
+
+        try:
+            await self.js_source.filled()
+        except JsException as error:
+            raise _translated(error) from error
+
+    async def prepare(self, recipe: str, *parts: bytes) -> bool:
+        """Keep for the next load what this one found out; False where nothing is kept."""
+        from pyodide.ffi import JsException, to_js
+
+        if not hasattr(self.js_source, "prepare"):
+            return False
+        try:
+            return bool(await self.js_source.prepare(recipe, *map(to_js, parts)))
+        except JsException as error:
+            raise _translated(error) from error
 
     async def read(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes from ``offset``."""
