@@ -37,9 +37,10 @@ FILES = """async (change) => {
     const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
     found.push(bytes.length);
     if (!change) continue;
-    if (change === "flip") bytes[bytes.length >> 1] ^= 1;
+    bytes[bytes.length >> 1] ^= 1;
+    const others = { flip: bytes, cut: bytes.slice(0, bytes.length >> 1), foreign: "x" };
     const writable = await handle.createWritable();
-    await writable.write(change === "cut" ? bytes.slice(0, bytes.length >> 1) : change === "flip" ? bytes : "x");
+    await writable.write(others[change]);
     await writable.close();
   }
   return found;
