@@ -28,6 +28,8 @@ from tilewright.testing import find_runtime, launch_options
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
+BACKEND = os.environ.get("TILEWRIGHT_TEST_BACKEND", "webgpu")
+"""Where models run in tests that name a backend."""
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +51,25 @@ async def browser() -> AsyncIterator[Browser]:
                 "no Chromium here: apt-get install chromium, or playwright install chromium"
             )
         options = launch_options()
-        if os.environ.get("TILEWRIGHT_TEST_BACKEND") == "wasm":
+        if BACKEND == "wasm":
             kept = [flag for flag in options["args"] if "webgpu" not in flag]
             options["args"] = [*kept, "--disable-gpu", "--disable-features=WebGPU"]
         browser = await playwright.chromium.launch(**options)
         yield browser
         await browser.close()
+
+
+@pytest.fixture(scope="session")
+def backend() -> str:
+    """The backend to ask for: WebGPU (in software), or the CPU path where it is forced."""
+    return BACKEND
+
+
+@pytest.fixture(scope="session")
+def webgpu() -> None:
+    """For tests of WebGPU itself: skips them where Chromium was started without it."""
+    if BACKEND != "webgpu":
+        pytest.skip("about WebGPU, and TILEWRIGHT_TEST_BACKEND asks to do without it")
 
 
 @pytest.fixture(scope="session")

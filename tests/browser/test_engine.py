@@ -11,11 +11,11 @@ from playwright.async_api import Browser
 
 from conftest import Watched
 
-GREEDY = """async ([url, ids]) => {
+GREEDY = """async ([url, ids, backend]) => {
   const { Tilewright } = await import("./tilewright.js");
   const progress = [];
   const engine = await Tilewright.load(url, {
-    context_length: 256, kv: "f32", backend: "webgpu",
+    context_length: 256, kv: "f32", backend,
     onProgress: (report) => progress.push(report.phase),
   });
   const made = [];
@@ -29,9 +29,9 @@ GREEDY = """async ([url, ids]) => {
   return { made, last, progress, info: engine.info };
 }"""
 
-EMBED = """async ([url, ids]) => {
+EMBED = """async ([url, ids, backend]) => {
   const { Tilewright } = await import("./tilewright.js");
-  const engine = await Tilewright.load(url, { backend: "webgpu" });
+  const engine = await Tilewright.load(url, { backend });
   const [made] = await engine.embed({ ids: [ids] });
   await engine.unload();
   return { made };
@@ -44,12 +44,14 @@ async def evaluate(watched: Watched, script: str, argument: object) -> Any:
 
 @pytest.mark.parametrize("name", ["qwen3moe.Q4_0.gguf", "llama.Q4_K.gguf"])
 async def test_same_ids_as_the_reference(
-    watched: Watched, server: str, manifest: dict[str, Any], name: str
+    watched: Watched, server: str, manifest: dict[str, Any], name: str, backend: str
 ) -> None:
+    if backend == "wasm" and name.startswith("qwen3moe"):
+        pytest.skip("int8 activations decide a near tie: test_wasm_in_browser.py compares these")
     expected = manifest[name]["exact"]
     await watched.page.goto(f"{server}/test.html")
     url = f"{server}/models/{name}"
-    result = await evaluate(watched, GREEDY, [url, expected["greedy_prompt_ids"]])
+    result = await evaluate(watched, GREEDY, [url, expected["greedy_prompt_ids"], backend])
     assert result["made"] == expected["greedy_ids"]
     assert result["last"]["finishReason"] == "length"
     assert result["last"]["usage"]["completion_tokens"] == 32
@@ -59,12 +61,12 @@ async def test_same_ids_as_the_reference(
 
 
 async def test_an_embedding_is_the_native_one(
-    watched: Watched, server: str, oracle: Path, manifest: dict[str, Any]
+    watched: Watched, server: str, oracle: Path, manifest: dict[str, Any], backend: str
 ) -> None:
     np = pytest.importorskip("numpy")
     entry = manifest["bert.Q8_0.gguf"]
     await watched.page.goto(f"{server}/test.html")
-    asked = [f"{server}/models/bert.Q8_0.gguf", entry["token_ids"]]
+    asked = [f"{server}/models/bert.Q8_0.gguf", entry["token_ids"], backend]
     made = np.array((await evaluate(watched, EMBED, asked))["made"])
     wanted = np.load(oracle / "models_and_logits" / entry["exact"]["pooled"]).reshape(-1)
     # The same direction as the reference; check_models_in_browser.py compares with native values.
@@ -72,11 +74,13 @@ async def test_an_embedding_is_the_native_one(
     assert cosine > 1 - 1e-5
 
 
-async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str) -> None:
+async def test_requests_errors_stops_and_two_loads(
+    watched: Watched, server: str, backend: str
+) -> None:
     await watched.page.goto(f"{server}/test.html")
     result = await evaluate(
         watched,
-        """async (base) => {
+        """async ([base, backend]) => {
           const { Tilewright } = await import("./tilewright.js");
           const codes = {};
           const told = async (name, promise) => {
@@ -91,9 +95,7 @@ async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str
             signal: AbortSignal.timeout(300),
           }));
           const bytes = await (await fetch(base + "llama.Q4_0.gguf")).blob();
-          const engine = await Tilewright.load(bytes, {
-            context_length: 128, backend: "webgpu",
-          });
+          const engine = await Tilewright.load(bytes, { context_length: 128, backend });
           const create = (request) => engine.chat.completions.create(request);
           await told("no template", create({ messages: [{ role: "user", content: "a" }] }));
           await told("too long", engine.complete({ ids: Array(200).fill(5) }).next());
@@ -123,7 +125,7 @@ async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str
           await told("after unload", engine.stats());
           return { codes, same: first === second, differs: first !== other, stats };
         }""",
-        f"{server}/models/",
+        [f"{server}/models/", backend],
     )
     assert result["codes"] == {
         "missing": "source_unavailable",
@@ -141,7 +143,7 @@ async def test_requests_errors_stops_and_two_loads(watched: Watched, server: str
 
 
 async def test_a_generation_survives_a_crash_of_the_gpu_process(
-    watched: Watched, server: str, browser: Browser
+    watched: Watched, server: str, browser: Browser, webgpu: None
 ) -> None:
     """The device is lost in the middle of an answer; it goes on with the ids it would have had."""
     session = await browser.new_browser_cdp_session()
@@ -181,15 +183,15 @@ async def test_a_generation_survives_a_crash_of_the_gpu_process(
 
 
 async def test_a_second_visit_starts_from_what_the_first_one_kept(
-    watched: Watched, server: str, site: Path
+    watched: Watched, server: str, site: Path, backend: str
 ) -> None:
     """The model from the origin's file system, Python from its memory snapshot; same answer."""
     if not list((site / "runtime").glob("snapshot-*.bin")):
         pytest.skip("a quick build has no memory snapshot: run python3 build site")
     url = f"{server}/models/llama.TQ2_0.gguf"
-    script = """async (url) => {
+    script = """async ([url, backend]) => {
       const { Tilewright } = await import("./tilewright.js");
-      const engine = await Tilewright.load(url, { context_length: 64, backend: "webgpu" });
+      const engine = await Tilewright.load(url, { context_length: 64, backend });
       let text = "";
       const sampling = { max_tokens: 4, temperature: 0, ignore_eos: true };
       for await (const part of engine.complete({ ids: [3, 4], sampling })) text += part.text;
@@ -201,12 +203,12 @@ async def test_a_second_visit_starts_from_what_the_first_one_kept(
       return [text, await kept()];
     }"""
     await watched.page.goto(f"{server}/test.html")
-    first, kept = await evaluate(watched, script, url)
+    first, kept = await evaluate(watched, script, [url, backend])
     assert kept == 1
     assert url in watched.requests
     watched.requests.clear()
     await watched.page.reload()
     # A snapshot that cannot be used is deleted, with a warning.
-    assert await evaluate(watched, script, url) == [first, 1]
+    assert await evaluate(watched, script, [url, backend]) == [first, 1]
     assert url not in watched.requests
     assert not [asked for asked in watched.requests if "snapshot" in asked]
