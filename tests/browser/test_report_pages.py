@@ -56,7 +56,7 @@ async def test_benchmark_can_be_stopped_and_tells_errors(chat: OpenPage) -> None
     await expect(page.get_by_role("alert")).to_contain_text("no_device")
 
 
-async def test_kernel_page_says_which_pass(chat: OpenPage) -> None:
+async def test_kernel_page_says_which_pass(chat: OpenPage, webgpu: None) -> None:
     page = await chat({"failingKernel": "matvec Q4_K"}, path="kernels.html", ready=False)
     await page.get_by_role("button", name="Run").click()
     await finished(page)
@@ -69,8 +69,8 @@ async def test_kernel_page_says_which_pass(chat: OpenPage) -> None:
     await shot(page, "kernels")
 
 
-async def test_pages_fit_a_phone(chat: OpenPage) -> None:
-    for path in ("bench.html", "kernels.html"):
+async def test_pages_fit_a_phone(chat: OpenPage, backend: str) -> None:
+    for path in ("bench.html", "kernels.html") if backend == "webgpu" else ("bench.html",):
         page = await chat(path=path, ready=False, viewport={"width": 320, "height": 640})
         await page.get_by_role("button", name="Run").click()
         await finished(page)
@@ -78,7 +78,9 @@ async def test_pages_fit_a_phone(chat: OpenPage) -> None:
         await shot(page, f"phone_320_{Path(path).stem}")
 
 
-async def test_kernels_pass_on_the_real_engine(watched: Watched, server: str, site: Path) -> None:
+async def test_kernels_pass_on_the_real_engine(
+    watched: Watched, server: str, site: Path, webgpu: None
+) -> None:
     every: list[dict[str, Any]] = json.loads((site / "kernel_cases.json").read_text())["cases"]
     chosen = [entry for entry in every if entry["name"] in SEVERAL]
     assert len(chosen) == len(SEVERAL)
