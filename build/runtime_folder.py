@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -101,11 +102,32 @@ def write_python() -> dict[str, Any]:
     }
 
 
+def without_zeros(snapshot: bytes) -> bytes:
+    """Leave out the pages that are all zero, a third of a memory.
+
+    u32[2 + 2 n]: bytes up to the last other page, n, then offset and length of each run of other
+    pages; then the runs. ``web/src/snapshot.ts`` reads it.
+    """
+    page = 4096
+    runs: list[list[int]] = []
+    for at in range(0, len(snapshot), page):
+        part = snapshot[at : at + page]
+        if part.count(0) == len(part):
+            continue
+        if runs and sum(runs[-1]) == at:
+            runs[-1][1] += len(part)
+        else:
+            runs.append([at, len(part)])
+    numbers = [sum(runs[-1]), len(runs), *(number for run in runs for number in run)]
+    head = struct.pack(f"<{len(numbers)}I", *numbers)
+    return head + b"".join(snapshot[at : at + length] for at, length in runs)
+
+
 def write_snapshot(runtime: dict[str, Any]) -> str:
     """Make and write the memory snapshot; return its path.
 
-    Pyodide's mechanism is private and limited (30 MiB of memory): the site works without, but a
-    build fails when something of ours no longer fits into it. Nothing is returned where the host
+    Pyodide's mechanism is private: the site works without, but a build fails when something of
+    ours no longer fits into it. Nothing is returned where the host
     has too little memory. Kept by content; ``--quick`` makes no new one.
     """
     unpack = ROOT / ".build" / "unpack.mjs"
@@ -122,7 +144,7 @@ def write_snapshot(runtime: dict[str, Any]) -> str:
     words = [runtime["pyodide"], Path(library).name, *runtime["wheels"]]
     target = ROOT / ".build" / f"snapshot-{digest(*scripts, *(w.encode() for w in words))}.bin"
     if target.is_file():
-        content = target.read_bytes()
+        content = without_zeros(target.read_bytes())
         return "../" + write(f"runtime/snapshot-{digest(content)}.bin", content)
     if QUICK:
         return ""  # starts are slower without, and this build is not
@@ -138,7 +160,7 @@ def write_snapshot(runtime: dict[str, Any]) -> str:
         lines = [line for line in done.stderr.splitlines() if "Error" in line and len(line) < 300]
         why = lines[-1].strip() if lines else done.stderr[-2000:]
         raise SystemExit(f"The memory snapshot was not made ({script} under Node): {why}")
-    content = target.read_bytes()
+    content = without_zeros(target.read_bytes())
     return "../" + write(f"runtime/snapshot-{digest(content)}.bin", content)
 
 

@@ -7,6 +7,7 @@
 
 import type { PyodideInterface } from "pyodide";
 import * as bridge from "./gpu_bridge.ts";
+import { forget, keep, keptSnapshot, makeRoom } from "./snapshot.ts";
 import * as wasmBridge from "./wasm_bridge.ts";
 
 /** Where the build put the files, relative to the folder of the worker's script. */
@@ -57,7 +58,7 @@ export async function startPython(
       return pyodide;
     } catch (error) {
       console.warn(`The memory snapshot is not usable here: ${String(error)}`);
-      await caches.delete(SNAPSHOTS);
+      await forget();
     }
   }
   return load(files, parts, environment);
@@ -93,7 +94,7 @@ const MACHINE = "pyodide.asm.wasm";
  * Let Pyodide's loader find what was already fetched and compiled, instead of doing so one after
  * the other: while it runs, its fetches and its `instantiateStreaming` are answered from `parts`.
  */
-function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts): () => void {
+function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts, snapshot?: Uint8Array): () => void {
   const { fetch } = globalThis;
   const { instantiateStreaming } = WebAssembly;
   const kept = new Map<string, Promise<Uint8Array<ArrayBuffer> | null>>([
@@ -107,7 +108,9 @@ function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts): () => voi
   };
   WebAssembly.instantiateStreaming = async (_, imports) => {
     const module = await parts.machine;
-    return { module, instance: await WebAssembly.instantiate(module, imports) };
+    const instance = await WebAssembly.instantiate(module, imports);
+    if (snapshot) makeRoom(instance.exports, snapshot);
+    return { module, instance };
   };
   return () => {
     globalThis.fetch = fetch;
@@ -115,21 +118,14 @@ function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts): () => voi
   };
 }
 
-const SNAPSHOTS = "tilewright-snapshots";
-
 /**
  * Fetch the memory snapshot for the next visit; call it when the first visit's work is done.
  *
  * Starting from it saves most of the processor time of a start, but it is as large as all other
  * files together, so a first visit does without.
  */
-export async function keepSnapshot(): Promise<void> {
-  const { snapshot } = runtimeFiles();
-  if (!snapshot || !globalThis.caches) return;
-  const cache = await caches.open(SNAPSHOTS);
-  if (await cache.match(snapshot)) return;
-  for (const old of await cache.keys()) await cache.delete(old);
-  await cache.add(snapshot);
+export function keepSnapshot(): Promise<void> {
+  return keep(runtimeFiles().snapshot);
 }
 
 let installed: Promise<void> | undefined;
@@ -150,16 +146,6 @@ export async function installWheels(pyodide: PyodideInterface, urls: string[]): 
   pyodide.runPython("import importlib; importlib.invalidate_caches()");
 }
 
-async function keptSnapshot(url: string): Promise<Uint8Array | undefined> {
-  if (!url || !globalThis.caches) return undefined;
-  try {
-    const kept = await (await caches.open(SNAPSHOTS)).match(url);
-    return kept && new Uint8Array(await kept.arrayBuffer());
-  } catch {
-    return undefined; // storage is blocked: a plain start
-  }
-}
-
 async function load(
   files: RuntimeFiles,
   parts: Parts,
@@ -167,7 +153,7 @@ async function load(
   snapshot?: Uint8Array,
 ): Promise<PyodideInterface> {
   const { loadPyodide } = await parts.loader;
-  const giveBack = lend(files, parts);
+  const giveBack = lend(files, parts, snapshot);
   try {
     const pyodide = await loadPyodide({
       indexURL: files.pyodide,
