@@ -11,7 +11,7 @@ from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
-from ..wasm.kernels import lanes, linear, packing, quantize
+from ..wasm.kernels import lanes, linear, packing, quantize, tile
 from ..webgpu.kernels.kernel import Capabilities, Cost
 
 
@@ -65,7 +65,12 @@ def default(structure: Shape, capabilities: CpuCapabilities) -> linear.Tuning:
 
 def space(structure: Shape, capabilities: CpuCapabilities) -> list[linear.Tuning]:
     """Return the candidates worth timing."""
-    return linear.space(structure.linear, many=structure.many, relaxed=capabilities.relaxed)
+    return linear.space(
+        structure.linear,
+        many=structure.many,
+        relaxed=capabilities.relaxed,
+        splat=capabilities.splat,
+    )
 
 
 def kernel(structure: Shape, tuning: Any, capabilities: CpuCapabilities) -> CpuKernel:
@@ -83,7 +88,7 @@ _GENERATED = {"__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
 def _code_digest() -> str:
     """Return a digest of the code that writes the kernels: when it changes, records are void."""
     digest = hashlib.sha256()
-    for module in (linear, packing, quantize, lanes):
+    for module in (linear, tile, packing, quantize, lanes):
         for value in vars(module).values():
             if isinstance(value, type) and value.__module__ == module.__name__:
                 functions = [f for f in vars(value).values() if isinstance(f, FunctionType)]

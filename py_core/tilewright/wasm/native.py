@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib.metadata
+import mmap
 import os
 import platform
 import threading
@@ -60,6 +61,7 @@ class NativeMemory:
         except wasmtime.WasmtimeError as error:
             raise no_room(nbytes) from error
         self.nbytes = count * PAGE
+        _ask_for_large_pages(self._address(), self.nbytes)
 
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the memory."""
@@ -79,7 +81,8 @@ class NativeMemory:
         return bytes(self._memory.read(self._store, at, at + length))
 
     def _address(self) -> int:
-        return ctypes.cast(self._memory.data_ptr(), ctypes.c_void_p).value or 0
+        at = self._memory.data_ptr() if self._shared else self._memory.data_ptr(self._store)
+        return ctypes.cast(at, ctypes.c_void_p).value or 0
 
     async def fill(self, at: int, source: ByteSource, offset: int, length: int) -> None:
         """Copy a range of a source into the memory."""
@@ -154,6 +157,15 @@ class NativeInstance:
             return found(self._store, *given)
         except self._trap as trap:
             raise KernelError(f"The kernel {name} stopped: {trap.message}") from trap
+
+
+def _ask_for_large_pages(address: int, nbytes: int) -> None:
+    """Ask Linux for pages of 2 MiB: each step reads all weights, and finding their pages costs."""
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    if advice is not None:
+        madvise = ctypes.CDLL(None).madvise
+        madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        madvise(address, nbytes, advice)  # refused: then there are none
 
 
 def _shared_memory(wasmtime: Any) -> Any:

@@ -67,38 +67,41 @@ def test_every_candidate_is_the_numpy_twin(quant: str) -> None:
     np.testing.assert_allclose(table, 0.5 * weight[ids], rtol=3e-6, atol=1e-7)
 
     exact = x.astype(np.float64) @ weight.astype(np.float64).T
-    memory.write(OUT, b"\xff" * 4 * tokens * rows)
     module = Module(Memory("env", "memory", 1))
     quantize.add_quantize_wide(module)
-    wide = linear.Structure(form, wide=True)
-    linear.add_linear(module, "product", wide, linear.default(wide, many=True, relaxed=True))
-    made, x_row = (
-        memory.instantiate(module.assemble()),
-        quantize.activation_bytes(columns, wide=True),
-    )
+    made = memory.instantiate(module.assemble())
     made.call("quantize_wide", X, 4 * columns, columns // 32, tokens, WIDE_X)
-    made.call("product", 64, columns // 32, rows, WIDE_X, x_row, tokens, OUT, 4 * rows)
-    y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32).reshape(tokens, rows)
-    assert np.all(np.abs(y - exact) <= 2e-5 * bound + 1e-7)
 
-    seen = []
-    structure = linear.Structure(form)
-    tunings = {
-        t: None for many in (False, True) for t in linear.space(structure, many=many, relaxed=True)
-    }
-    for tuning in tunings:
-        module = Module(Memory("env", "memory", 1))
-        linear.add_linear(module, "product", structure, tuning)
-        memory.write(OUT, b"\xff" * 4 * tokens * rows)
-        x_row = quantize.activation_bytes(columns)
-        memory.instantiate(module.assemble()).call(
-            "product", 64, columns // 32, rows, PACKED_X, x_row, tokens, OUT, 4 * rows
-        )
-        y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32).reshape(tokens, rows)
-        error = np.abs(y - expected)
-        assert np.all(error <= 3e-6 * bound + 1e-7), (tuning, error.max())
-        seen.append(y)
-    assert all(np.array_equal(seen[0], y) for y in seen[1:])
+    for wide, at, truth, rounding in (
+        (True, WIDE_X, exact, 2e-5),
+        (False, PACKED_X, expected, 3e-6),
+    ):
+        structure = linear.Structure(form, wide)
+        seen = []
+        x_row = quantize.activation_bytes(columns, wide=wide)
+        splats: tuple[linear.Splat, ...] = ("shuffle", "load")
+        tunings = {
+            t: None
+            for many in (False, True)
+            for splat in splats
+            for t in (
+                linear.default(structure, many=many, relaxed=True, splat=splat),
+                *linear.space(structure, many=many, relaxed=True, splat=splat)[: 2 if wide else 99],
+            )
+        }
+        for tuning in tunings:
+            module = Module(Memory("env", "memory", 1))
+            linear.add_linear(module, "product", structure, tuning)
+            memory.write(OUT, b"\xff" * 4 * tokens * rows)
+            memory.instantiate(module.assemble()).call(
+                "product", 64, columns // 32, rows, at, x_row, tokens, OUT, 4 * rows
+            )
+            y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32)
+            y = y.reshape(tokens, rows)
+            error = np.abs(y - truth)
+            assert np.all(error <= rounding * bound + 1e-7), (tuning, error.max())
+            seen.append(y)
+        assert all(np.array_equal(seen[0], y) for y in seen[1:])
 
 
 @pytest.mark.parametrize("quant", packing.FLOAT_FORMATS)
