@@ -19,7 +19,8 @@ LOAD = """async ([model, options]) => {
   const { Tilewright } = await import("./tilewright.js");
   const { stopAt = Infinity, keep = false, ...others } = options;
   const stop = new AbortController();
-  const onProgress = ({ phase, done }) => {
+  const onProgress = ({ phase, done, tuned }) => {
+    globalThis.tuned = tuned;
     if (phase === "weights" && done >= stopAt) stop.abort();
   };
   try {
@@ -32,9 +33,10 @@ LOAD = """async ([model, options]) => {
       ids.push(...part.tokens.map((token) => token.id));
     }
     const info = engine.info;
+    const tuned = (await engine.stats()).early_tuned;
     if (keep) globalThis.engine = engine;
     else await engine.unload();
-    return { ids, stored: info.stored };
+    return { ids, stored: info.stored, tuned };
   } catch (error) {
     return { name: error.name, code: error.code, message: error.message, details: error.details };
   }
@@ -109,6 +111,28 @@ async def test_a_reload_goes_on_where_the_download_was(
     assert models.sent - before < 0.7 * size
     # The same answer as from a file of which nothing is stored: no half-written byte was used.
     assert await load(page, url + "?whole") == resumed
+
+
+@pytest.mark.parametrize("backend", ["wasm", "webgpu"])
+async def test_kernels_are_tuned_while_a_slow_network_is_waited_for(
+    open_tab: Callable[[], Any], models: ModelHost, backend: str
+) -> None:
+    """Records exist before the last byte has been sent, and change no id."""
+    page, url = await open_tab(), f"{models.storage}/llama.Q8_0.gguf"
+    size = (models.folder / "llama.Q8_0.gguf").stat().st_size
+    await page.evaluate("globalThis.tuned = 0")
+    models.bytes_per_second = size / 100
+    loading = asyncio.ensure_future(load(page, url, backend=backend))
+    while not await page.evaluate("tuned"):
+        assert not loading.done(), loading.result()
+        assert models.sent < size
+        await asyncio.sleep(0.1)
+    models.bytes_per_second = 0
+    early = await loading
+    assert early["tuned"] > 0
+    again = await load(page, url, backend=backend)
+    assert again["tuned"] == 0  # a disk is not waited for
+    assert early["ids"] == again["ids"]
 
 
 async def test_a_full_disk_is_said_and_survived(

@@ -34,6 +34,8 @@ export interface Progress {
   done: number;
   total: number;
   seconds: number;
+  /** Kernels that were tuned while the weights came from a slow network. */
+  tuned?: number;
 }
 
 export interface EngineOptions extends LoadOptions {

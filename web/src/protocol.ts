@@ -166,6 +166,7 @@ export interface ProgressReport {
   done: number;
   total: number;
   seconds: number;
+  tuned?: number;
   result?: Record<string, unknown>;
 }
 

@@ -104,3 +104,8 @@ def batch_capacity(count: int) -> int:
     while size < count:
         size *= 2
     return size
+
+
+def prefill_chunk(context_length: int, *, encoder: bool) -> int:
+    """Return the most tokens of a step: an encoder sees its whole text at once."""
+    return context_length if encoder else min(PREFILL_BUCKETS[-1], context_length)

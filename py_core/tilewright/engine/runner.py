@@ -25,7 +25,7 @@ from ..webgpu.device import BufferRange, Device, Fence
 from ..webgpu.kernels import sample
 from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.lower import Choose, Lowering, default_choice
-from ..webgpu.memory import OnProgress, load_weights
+from ..webgpu.memory import Beside, OnProgress, load_weights
 from ..webgpu.plan import Plan, record
 from ..webgpu.replay import replayer
 from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
@@ -33,7 +33,7 @@ from ..webgpu.streaming import Streamer
 from . import families
 from .adapters import ADAPTED, Adapters
 from .families import LOGITS_CHUNK, PREFILL_BUCKETS, RING, Family, fused_graphs, until_cache
-from .fit import plan_load
+from .fit import LoadPlan, plan_load
 from .runner_protocol import RowResult, StepResult, Want
 from .sampler import Queued, Sampler
 from .sampling import SamplingParams
@@ -74,9 +74,8 @@ class ModelRunner:
         self.kv_block = KV_BLOCK
         self.kv_blocks = state.blocks
         self.encoder = not some.causal
-        chunk = context_length if self.encoder else min(PREFILL_BUCKETS[-1], context_length)
-        self.prefill_chunk = chunk
-        self.logits_chunk = min(LOGITS_CHUNK, chunk)
+        self.prefill_chunk = families.prefill_chunk(context_length, encoder=self.encoder)
+        self.logits_chunk = min(LOGITS_CHUNK, self.prefill_chunk)
         self._state = state
         self._families: dict[Family, StepBuffers] = {}
         self._plans: dict[tuple[Any, ...], Plan] = {}
@@ -105,8 +104,11 @@ class ModelRunner:
         fusion: FusionPlan | None = None,
         choose: Choose = default_choice,
         on_progress: OnProgress | None = None,
+        early: Callable[[Device, LoadPlan], Beside] | None = None,
     ) -> ModelRunner:
         """Build the graph, upload the weights, allocate the cache.
+
+        ``early``: gives what is done while bytes come, where no budget forbids what that takes.
 
         ``kv``: format of the cache; None: f32 where that is small, else f16.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
@@ -127,12 +129,13 @@ class ModelRunner:
         some = next(iter(plan.graphs.values()))
         context = plan.fit.context_length
         async with device.all_or_nothing():
-            streamer = None
+            streamer, given = None, (device, file, some)
             if plan.streaming is None:
-                weights = await load_weights(device, file, some, on_progress=on_progress)
+                beside = early(device, plan) if early and memory_budget is None else None
+                weights = await load_weights(*given, on_progress=on_progress, beside=beside)
             else:
                 how = plan.streaming.layers, plan.streaming.staged
-                streamer = await Streamer.load(device, file, some, *how, on_progress=on_progress)
+                streamer = await Streamer.load(*given, *how, on_progress=on_progress)
                 weights = streamer.weights
             state = gpu_state.allocate_state(
                 device,
@@ -449,13 +452,8 @@ class ModelRunner:
         write = self.device.queue.write_buffer
         for slot, sequence in zip(slots, sequences, strict=True):
             write(self._state.lengths.buffer, 4 * slot, u32([len(sequence)]))
-        step.write_step(
-            self.device,
-            tokens=len(ids),
-            outputs=0,
-            sequences=len(slots),
-            first_slot=slots[0],
-        )
+        counts = {"tokens": len(ids), "outputs": 0, "sequences": len(slots)}
+        step.write_step(self.device, **counts, first_slot=slots[0])
         await self._submit([plan])
         nbytes = 4 * pooled.width * len(slots)
         flat = array("f", await self.device.read(step.value(pooled).buffer, 0, nbytes))

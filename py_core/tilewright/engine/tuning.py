@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BusyError, CancelledError, InvalidRequestError, SourceError
-from ..graph.ops import Rows
+from ..graph.ops import Graph, Rows
 from ..tuning.bench import Bench, Measuring
 from ..tuning.store import FolderStorage, Records, Storage, Store
 from ..tuning.tuner import Event, Tuner
@@ -22,6 +22,7 @@ from ..tuning.workload import Workload
 from ..webgpu.api import library
 from ..webgpu.device import Device
 from ..webgpu.profile import ceilings
+from ..webgpu.state import ModelState
 from . import wasm_tuning, whole_tokens
 from .engine import Engine
 from .families import Family
@@ -54,26 +55,32 @@ class TuningResult:
 
 def workloads(runner: ModelRunner) -> list[Workload]:
     """Return the steps of a model that are worth tuning; each must be released."""
+    rows = tuned_rows(encoder=runner.encoder, chunk=runner.prefill_chunk)
+    graphs = {family: runner.graphs[family] for family in rows}
+    return make_workloads(runner.device, graphs, runner.state, rows, runner.context_length)
+
+
+def tuned_rows(*, encoder: bool, chunk: int) -> dict[Family, dict[Rows, int]]:
+    """Return the families of steps that are worth tuning, and how many rows they have."""
     one = dict.fromkeys(Rows, 1)
-    families: dict[Family, dict[Rows, int]] = {
-        "decode": one,
-        "prefill": {**one, Rows.TOKENS: runner.prefill_chunk},
-        "embed": {**one, Rows.TOKENS: min(runner.prefill_chunk, 256)},
-    }
-    wanted: tuple[Family, ...] = ("embed",) if runner.encoder else ("decode", "prefill")
+    if encoder:
+        return {"embed": {**one, Rows.TOKENS: min(chunk, 256)}}
+    return {"decode": one, "prefill": {**one, Rows.TOKENS: chunk}}
+
+
+def make_workloads(
+    device: Device,
+    graphs: Mapping[Family, Graph],
+    state: ModelState,
+    rows: Mapping[Family, Mapping[Rows, int]],
+    context_length: int,
+) -> list[Workload]:
+    """Make a workload of each graph; each must be released. Raises OutOfMemoryError."""
     made: list[Workload] = []
     try:
-        for family in wanted:
-            made.append(
-                Workload(
-                    family,
-                    runner.device,
-                    runner.graphs[family],
-                    runner.state,
-                    families[family],
-                    runner.context_length,
-                )
-            )
+        for family, graph in graphs.items():
+            given = device, graph, state, rows[family], context_length
+            made.append(Workload(family, *given))
     except BaseException:
         for workload in made:
             workload.release()
@@ -147,7 +154,10 @@ async def tune(
         bench = await Bench.open(runner.device, **options)
     steps: Sequence[Workload | WasmStep] = ()
     try:
-        steps = wasm_tuning.steps(runner) if isinstance(runner, WasmRunner) else workloads(runner)
+        if isinstance(runner, WasmRunner):
+            steps = wasm_tuning.steps(runner.graphs, wasm_tuning.place_of(runner), runner.machine)
+        else:
+            steps = workloads(runner)
         tuner = Tuner(bench, records, on_event, thorough=budget > BUDGET)
         if isinstance(runner, ModelRunner) and not records.ceilings and tuner.missing(steps):
             records.ceilings = await ceilings(runner.device)
@@ -186,9 +196,15 @@ class ModelTuning:
     """
 
     def __init__(
-        self, runner: ModelRunner | WasmRunner, store: Store | None, records: Records
+        self,
+        runner: ModelRunner | WasmRunner,
+        store: Store | None,
+        records: Records,
+        early: int = 0,
     ) -> None:
         self.records = records
+        self.early = early
+        """Kernels that were tuned while the weights came."""
         self._runner = runner
         self._store = store
         self._engine: Engine | None = None

@@ -12,7 +12,7 @@ import struct
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidRequestError, UnsupportedModelError
@@ -33,6 +33,7 @@ from .wasm_program import LOGITS_CHUNK, Family, Plan, mask_bytes
 
 Assembler = Callable[[kernel_set.ChooseTuning | None, bool], wasm_program.Program]
 """Makes the module with these Tunings (None: with the default ones), complete or not."""
+Beside = Callable[[Awaitable[None], weights.Loader, Plan, host.Host, bool], Awaitable[None]]
 
 
 class _Slot:
@@ -146,6 +147,7 @@ class WasmRunner:
         memory_budget: int | None = None,
         on_progress: weights.Report | None = None,
         ready: Prepared | None = None,
+        early: Beside | None = None,
     ) -> WasmRunner:
         """Build the graph, lay the memory out, load the weights.
 
@@ -156,6 +158,7 @@ class WasmRunner:
         ``memory_budget``: bytes of the memory; layers beyond it are read for every step, of a
         mixture of experts only those experts that are chosen and not there.
         ``ready``: what an earlier load of this file with these options left.
+        ``early``: awaits the load, and does something else meanwhile.
         Raises OutOfMemoryError where 4 GiB do not suffice, UnsupportedModelError for a format or
         an op that has no kernel here, DeviceUnavailableError without wasmtime.
         """
@@ -193,7 +196,11 @@ class WasmRunner:
                 on_progress(plan.weights_bytes, plan.weights_bytes, 0.0)
             return cls(memory, plan, made, machine, ready=ready)
         loader = weights.Loader(memory, plan.own.weights, file, shared=together > 1)
-        await loader.load(on_progress)
+        loading = loader.load(on_progress)
+        if early is None:
+            await loading
+        else:
+            await early(loading, loader, plan, machine, wide)
         for table, address in plan.own.ropes.items():
             memory.write(address, state.rope_table_bytes(table, plan.own.context_length))
         streamer: Streamer | ExpertStreamer | None = None

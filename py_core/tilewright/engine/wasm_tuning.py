@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ..graph.ops import Graph
 from ..tuning import wasm_linear
 from ..tuning.store import FolderStorage, Records, Storage, Store
 from ..tuning.wasm_linear import CpuCapabilities, Shape
 from ..tuning.wasm_steps import Place, WasmStep
 from ..wasm import host, kernel_set
 from ..wasm.kernels import linear
-from .wasm_program import Family
+from .wasm_program import Family, Plan
 from .wasm_runner import WasmRunner
 
 
@@ -39,20 +42,18 @@ def chooser(records: Records, machine: host.Host) -> kernel_set.ChooseTuning:
 
 def place_of(runner: WasmRunner) -> Place:
     """Return where the model lies."""
-    return Place(
-        runner.memory,
-        runner.threads > 1,
-        dict(runner.plan.own.weights.matrices),
-        runner.plan.trial,
-        runner.wide,
-        runner.machine.tiers,
-    )
+    return place(runner.memory, runner.plan, runner.machine, wide=runner.wide)
 
 
-def steps(runner: WasmRunner) -> list[WasmStep]:
-    """Return the steps that are worth tuning."""
-    place, capabilities = place_of(runner), capabilities_of(runner.machine)
-    graphs = runner.graphs
+def place(memory: host.Memory, plan: Plan, machine: host.Host, *, wide: bool) -> Place:
+    """Return where a model of this plan lies."""
+    matrices = dict(plan.own.weights.matrices)
+    return Place(memory, plan.threads > 1, matrices, plan.trial, wide, machine.tiers)
+
+
+def steps(graphs: Mapping[Family, Graph], place: Place, machine: host.Host) -> list[WasmStep]:
+    """Return the steps that are worth tuning, as far as their matrices have a place."""
+    capabilities = capabilities_of(machine)
     made = []
     if "decode" in graphs:
         made.append(WasmStep("decode", place, graphs["decode"], capabilities, many=False))

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 from ..engine import prepared, wasm_tuning
 from ..engine.backend import Backend, choose, still_cpu
+from ..engine.early_tuning import EarlyTuning
 from ..engine.engine import Engine, Generation
 from ..engine.runner import ModelRunner
 from ..engine.sampling import Constraint, SamplingParams
@@ -39,7 +40,7 @@ from ..tuning.store import Storage
 from ..wasm.host import here
 from ..webgpu.device import Device
 from ..webgpu.kernels.kv_write import KvKind
-from ..webgpu.memory import OnProgress, Progress
+from ..webgpu.memory import OnProgress
 
 Message = Mapping[str, Any]
 
@@ -226,6 +227,7 @@ class ChatModel:
                 device = device or await Device.open()
                 store = default_store(device, storage)
                 known = await store.load(records)
+                early = EarlyTuning(known, store)
                 runner = await ModelRunner.load(
                     device,
                     file,
@@ -234,9 +236,10 @@ class ChatModel:
                     max_sequences=options.max_sequences,
                     memory_budget=options.memory_budget,
                     choose=known.choose,
-                    on_progress=on_progress,
+                    on_progress=on_progress and early.told(on_progress),
+                    early=early.on_gpu,
                 )
-                kept = ModelTuning(runner, store, known)
+                kept = ModelTuning(runner, store, known, early.kernels)
             elif backend != "wasm":
                 raise InvalidRequestError(
                     f"There is no backend {backend[:20]!r}: choose webgpu or wasm.", field="backend"
@@ -361,6 +364,7 @@ class ChatModel:
             **asdict(self.engine.stats()),
             **self.runner.plan_stats(),
             "device_bytes": self.runner.device_bytes,
+            "early_tuned": 0 if self.tuning is None else self.tuning.early,
         }
 
     async def prepare(self) -> None:
@@ -405,13 +409,10 @@ async def _load_wasm(
     on_progress: OnProgress | None,
     ready: prepared.Prepared | None = None,
 ) -> tuple[WasmRunner, ModelTuning]:
-    def report(done: int, total: int, seconds: float) -> None:
-        if on_progress is not None:
-            on_progress(Progress("weights", done, total, seconds))
-
     machine = here()
     store = wasm_tuning.default_store(machine, storage)
     known = await store.load(shipped)
+    early = EarlyTuning(known, store)
     runner = await WasmRunner.load(
         file,
         context_length=options.context_length,
@@ -420,10 +421,11 @@ async def _load_wasm(
         kv=options.kv or "f32",
         memory_budget=options.memory_budget,
         choose=wasm_tuning.chooser(known, machine),
-        on_progress=report,
+        on_progress=on_progress and early.report(on_progress),
         ready=ready,
+        early=early.on_cpu,
     )
-    return runner, ModelTuning(runner, store, known)
+    return runner, ModelTuning(runner, store, known, early.kernels)
 
 
 class _Completion:

@@ -200,6 +200,8 @@ class ProgressReport(TypedDict):
     done: int
     total: int
     seconds: float
+    tuned: NotRequired[int]
+    """Kernels that were tuned while weights came."""
     result: NotRequired[dict[str, Any]]
 
 

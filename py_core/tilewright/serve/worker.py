@@ -310,6 +310,7 @@ class WorkerLoop:
                 done=progress.done,
                 total=progress.total,
                 seconds=round(progress.seconds, 3),
+                **({"tuned": progress.tuned} if progress.tuned else {}),
             )
 
         return report

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import UnsupportedModelError
+from ..formats.arrival import Arrival
 from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
 from ..formats.quant import QuantType
@@ -243,6 +244,7 @@ class Loader:
         self, memory: Memory, weights: Weights, file: ModelFile, *, shared: bool = False
     ) -> None:
         self.memory = memory
+        self.arrival = Arrival()
         self.file = file
         self.raw, self.raw_bytes = weights.raw, weights.raw_bytes
         self.scratch = weights.scratch
@@ -280,7 +282,8 @@ class Loader:
         for job in jobs:
             tensor, source = job.tensor, self._sources[job.tensor.source]
             if job.vector:
-                data = await source.read(tensor.offset, tensor.nbytes)
+                with self.arrival.of(tensor.nbytes):
+                    data = await source.read(tensor.offset, tensor.nbytes)
                 self.memory.write(job.address + 4 * job.first, to_floats(tensor, data).tobytes())
                 done += tensor.nbytes
                 continue
@@ -289,11 +292,14 @@ class Loader:
             for row in range(0, tensor.rows, per_piece):
                 rows = min(per_piece, tensor.rows - row)
                 nbytes = rows * row_bytes
-                await self.memory.fill(self.raw, source, tensor.offset + row * row_bytes, nbytes)
+                with self.arrival.of(nbytes):
+                    at = tensor.offset + row * row_bytes
+                    await self.memory.fill(self.raw, source, at, nbytes)
                 self.unpack(job, self.raw, row, rows)
                 done += nbytes
                 if report is not None:
                     report(done, total, time.perf_counter() - start)
+            self.arrival.loaded.add(tensor.name)
 
     def unpack(self, job: Job, raw: int, row: int, rows: int) -> None:
         """Re-lay out ``rows`` of a tensor, from ``row`` on, whose bytes lie at ``raw``."""

@@ -10,11 +10,12 @@ Knows nothing of what the weights mean.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import OutOfMemoryError
+from ..formats.arrival import Arrival
 from ..formats.floats import to_floats
 from ..formats.model_file import ModelFile, TensorInfo
 from ..formats.quant import F32
@@ -42,6 +43,8 @@ class Progress:
     total: int
     """Bytes."""
     seconds: float
+    tuned: int = 0
+    """Kernels that were tuned meanwhile."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -175,15 +178,18 @@ async def load_weights(
     *,
     upload: Uploader | None = None,
     on_progress: OnProgress | None = None,
+    beside: Beside | None = None,
 ) -> Weights:
     """Put every weight of ``graph`` on the GPU.
 
+    ``beside``: awaits the load and does something else meanwhile.
     Raises OutOfMemoryError (everything allocated so far is freed), SourceError, FormatError.
     """
     loader = Loader(device, model, upload or uploader(device), on_progress)
     async with device.all_or_nothing():
         try:
-            return await loader.load(graph)
+            loading = loader.load(graph)
+            return await (loading if beside is None else beside(loading, loader))
         finally:
             loader.staging.release()
 
@@ -208,6 +214,9 @@ def uploader(device: Device) -> Uploader:
             await through_host(source, offset, length, buffer, at)
 
     return past_python if IN_BROWSER else through_host
+
+
+Beside = Callable[[Awaitable[Weights], "Loader"], Awaitable[Weights]]
 
 
 @dataclass(frozen=True)
@@ -244,6 +253,9 @@ class Loader:
         self.later: dict[int, list[Job]] = {layer: [] for layer in self._streamed}
         """What a streamed layer is made of, in file order."""
         self.staging = staging.Staging(device, staged)
+        self.arrival = Arrival()
+        self.weights: Weights | None = None
+        """Once they are allocated."""
         self._piece = min(PIECE, staged)
         self._done = 0
         self._total = 0
@@ -258,8 +270,8 @@ class Loader:
         """Allocate all weights, and fill those that stay."""
         async with self._device.all_or_nothing():  # no byte is fetched before there is room
             chosen = rooms(graph, self._streamed)
-            made = {room: self._allocate(weight) for room, weight in chosen.items()}
-            packed = {w: replace(made[_room(w, self._streamed)], weight=w) for w in matrices(graph)}
+            at = {room: self._allocate(weight) for room, weight in chosen.items()}
+            packed = {w: replace(at[_room(w, self._streamed)], weight=w) for w in matrices(graph)}
             flat = {w: self._buffer(4 * w.rows * w.columns, w.name) for w in vectors(graph)}
         tables: dict[str, BufferRange] = {}
         for found in packed.values():
@@ -275,15 +287,17 @@ class Loader:
         jobs = [job for job in jobs if job.vector or layer_of(job.weight) not in self.later]
         self._total = sum(job.tensor.nbytes for job in jobs)
         self._report()
+        nbytes = sum(buffer.size for buffer in self._buffers)
+        made = self.weights = Weights(packed, flat, tables, nbytes)
         for job in jobs:
             if job.vector:
                 await self._load_vector(job, flat[job.weight])
             else:
                 await self.load_matrix(job, packed[job.weight])
+            self.arrival.loaded.add(job.tensor.name)
         await self.staging.finish()
         self._on_progress = None
-        nbytes = sum(buffer.size for buffer in self._buffers)
-        return Weights(packed, flat, tables, nbytes)
+        return made
 
     def _report(self, more: int = 0) -> None:
         self._done += more
@@ -315,9 +329,12 @@ class Loader:
         at = 4 * job.first
         source = self._model.sources[tensor.source]
         if tensor.quant == F32:
-            await self._upload(source, tensor.offset, tensor.nbytes, target.buffer, at)
+            with self.arrival.of(tensor.nbytes):
+                await self._upload(source, tensor.offset, tensor.nbytes, target.buffer, at)
         else:
-            data = to_floats(tensor, await source.read(tensor.offset, tensor.nbytes))
+            with self.arrival.of(tensor.nbytes):
+                raw = await source.read(tensor.offset, tensor.nbytes)
+            data = to_floats(tensor, raw)
             self._device.queue.write_buffer(target.buffer, at, data.tobytes())
         self._report(tensor.nbytes)
 
@@ -334,7 +351,8 @@ class Loader:
             rows = min(per_piece, tensor.rows - row, shard.rows - at)
             raw, placed = await self.staging.room(rows * row_bytes)
             offset = tensor.offset + row * row_bytes
-            await self._upload(source, offset, rows * row_bytes, raw, placed)
+            with self.arrival.of(rows * row_bytes):
+                await self._upload(source, offset, rows * row_bytes, raw, placed)
             kernel = repack.kernel(tensor.quant, rows, tensor.columns, self._device.capabilities)
             pipeline = await self._device.pipeline(kernel)
             rows_of = (at, rows, shard.rows)

@@ -21,11 +21,12 @@ const HERO_ROWS = 5;
 
 /** Return a sentence about a load, such as "Loading the weights · 3 of 12 MB · 4 MB/s · 2 s left". */
 export function loadingFacts(state: Extract<SessionState, { kind: "loading" }>): string[] {
-  const { phase, done, total } = state.progress;
+  const { phase, done, total, tuned } = state.progress;
   const facts: string[] = [];
   if (total > 0) facts.push(`${format.bytes(done)} of ${format.bytes(total)}`);
   if (phase !== "runtime" && state.speed) facts.push(`${format.bytes(state.speed)}/s`);
   if (state.left !== null && done < total) facts.push(`${format.duration(state.left)} left`);
+  if (tuned) facts.push(`${tuned} kernel${tuned === 1 ? "" : "s"} tuned meanwhile`);
   return facts;
 }
 
