@@ -165,7 +165,7 @@ class _OnCpu(_Material):
             if self.arrival.loaded.issuperset(weight.tensors)
         }
         place = replace(self._place, matrices=here)
-        return wasm_tuning.steps(self._graphs, place, self._machine)
+        return wasm_tuning.steps_of(self._graphs, place, self._machine)
 
     def release(self) -> None:
         """Nothing was taken: the steps run in the room for trials."""

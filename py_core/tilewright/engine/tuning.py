@@ -154,10 +154,7 @@ async def tune(
         bench = await Bench.open(runner.device, **options)
     steps: Sequence[Workload | WasmStep] = ()
     try:
-        if isinstance(runner, WasmRunner):
-            steps = wasm_tuning.steps(runner.graphs, wasm_tuning.place_of(runner), runner.machine)
-        else:
-            steps = workloads(runner)
+        steps = wasm_tuning.steps(runner) if isinstance(runner, WasmRunner) else workloads(runner)
         tuner = Tuner(bench, records, on_event, thorough=budget > BUDGET)
         if isinstance(runner, ModelRunner) and not records.ceilings and tuner.missing(steps):
             records.ceilings = await ceilings(runner.device)

@@ -51,7 +51,12 @@ def place(memory: host.Memory, plan: Plan, machine: host.Host, *, wide: bool) ->
     return Place(memory, plan.threads > 1, matrices, plan.trial, wide, machine.tiers)
 
 
-def steps(graphs: Mapping[Family, Graph], place: Place, machine: host.Host) -> list[WasmStep]:
+def steps(runner: WasmRunner) -> list[WasmStep]:
+    """Return the steps that are worth tuning."""
+    return steps_of(runner.graphs, place_of(runner), runner.machine)
+
+
+def steps_of(graphs: Mapping[Family, Graph], place: Place, machine: host.Host) -> list[WasmStep]:
     """Return the steps that are worth tuning, as far as their matrices have a place."""
     capabilities = capabilities_of(machine)
     made = []

@@ -201,7 +201,7 @@ class ProgressReport(TypedDict):
     total: int
     seconds: float
     tuned: NotRequired[int]
-    """Kernels that were tuned while weights came."""
+    """Kernels that were tuned while weights came: of a load."""
     result: NotRequired[dict[str, Any]]
 
 

@@ -303,15 +303,8 @@ class WorkerLoop:
             if now - last < 0.05 and progress.done < progress.total:
                 return
             last = now
-            self._send(
-                type="progress",
-                id=number,
-                phase=progress.phase,
-                done=progress.done,
-                total=progress.total,
-                seconds=round(progress.seconds, 3),
-                **({"tuned": progress.tuned} if progress.tuned else {}),
-            )
+            facts = {**asdict(progress), "seconds": round(progress.seconds, 3)}
+            self._send(type="progress", id=number, **facts)
 
         return report
 

@@ -132,6 +132,7 @@ async def test_load_reports_progress_and_generates() -> None:
         "done": 5,
         "total": 5,
         "seconds": 0,
+        "tuned": 0,
     }
     page.send(type="generate", id=2, ids=[0], sampling={"max_tokens": 3})
     done = await page.last(2, "done", "error")
