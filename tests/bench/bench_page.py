@@ -35,9 +35,7 @@ PYTHON_READY = """async () => {
   await worker.run("import tilewright.serve.worker");
   return performance.now();
 }"""
-KEEP_SNAPSHOT = """async (path) => {
-  await (await caches.open("tilewright-snapshots")).add(new URL(path, document.baseURI).href);
-}"""
+KEEP_SNAPSHOT = "from tilewright_sources import keepSnapshot\nawait keepSnapshot()"
 BRIDGE = '''
 import time
 from array import array
@@ -199,14 +197,12 @@ def tell(what: str, **numbers: Any) -> None:
 async def start_times(browser: Browser, address: str) -> dict[str, float]:
     """Return milliseconds from navigation to the engine imported, for each kind of visit."""
     found: dict[str, list[float]] = {"cold_ms": [], "warm_ms": [], "snapshot_ms": []}
-    snapshots = [path.name for path in (ROOT / "dist" / "runtime").glob("snapshot-*.bin")]
     for _ in range(RUNS):
         context = await browser.new_context()
         page = await context.new_page()
         for kind in found:
             if kind == "snapshot_ms":
-                for name in snapshots:
-                    await page.evaluate(KEEP_SNAPSHOT, f"runtime/{name}")
+                await run_python(page, KEEP_SNAPSHOT)
             await page.goto(f"{address}/test.html")
             found[kind].append(await page.evaluate(PYTHON_READY))
         await context.close()

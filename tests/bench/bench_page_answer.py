@@ -23,7 +23,7 @@ from tilewright.serve.http import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
-from conftest import FLAGS, chromium  # noqa: E402
+from conftest import FLAGS, SNAPSHOT_KEPT, chromium  # noqa: E402
 
 WARM = 5
 BACKENDS = ("auto", "webgpu", "wasm")
@@ -39,12 +39,9 @@ ANSWER = """async (backend) => {
   const stream = await engine.chat.completions.create({ messages, stream: true, max_tokens: 4 });
   for await (const part of stream) if (part.choices[0]?.delta.content) note("first token");
   note("done");
-  const kept = async () => (await (await caches.open("tilewright-snapshots")).keys()).length;
-  for (let wait = 0; wait < 600 && !(await kept()); wait++) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await SNAPSHOT_KEPT();
   return { at, backend: engine.info.backend };
-}"""
+}""".replace("SNAPSHOT_KEPT", SNAPSHOT_KEPT)
 
 
 async def visit(page: Page, address: str, backend: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tilewright.serve.http import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
-from conftest import FLAGS, chromium  # noqa: E402
+from conftest import FLAGS, SNAPSHOT_KEPT, chromium  # noqa: E402
 
 RIVALS = ROOT / ".build" / "rivals"
 MODULES = RIVALS / "node_modules"
@@ -41,12 +41,9 @@ TILEWRIGHT = """async () => {
   const ready = performance.now();
   const sampling = { max_tokens: 1, ignore_eos: true };
   for await (const _ of engine.complete({ ids: [3, 4], sampling })) {}
-  const kept = async () => (await (await caches.open("tilewright-snapshots")).keys()).length;
-  for (let wait = 0; wait < 600 && !(await kept()); wait++) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await SNAPSHOT_KEPT();
   return ready;
-}"""
+}""".replace("SNAPSHOT_KEPT", SNAPSHOT_KEPT)
 RIVAL = "async () => { await globalThis.start(); return performance.now(); }"
 SCRIPTS = {
     "wllama": """

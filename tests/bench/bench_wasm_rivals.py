@@ -33,7 +33,7 @@ from tilewright.serve.http import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
-from conftest import FLAGS, chromium  # noqa: E402
+from conftest import FLAGS, SNAPSHOT_KEPT, chromium  # noqa: E402
 
 RIVALS = ROOT / ".build" / "rivals"
 NEWEST = "3.8.1"
@@ -57,12 +57,9 @@ FIRST_TOKEN = """async (url) => {
   for await (const part of engine.complete({ ids: [300, 301, 302, 303], sampling })) {
     if (part.tokens.length) note("first_token_s");
   }
-  const kept = async () => (await (await caches.open("tilewright-snapshots")).keys()).length;
-  for (let wait = 0; wait < 300 && !(await kept()); wait++) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await SNAPSHOT_KEPT();
   return at;
-}"""
+}""".replace("SNAPSHOT_KEPT", SNAPSHOT_KEPT)
 VISITS = 4
 """Of a page: the first fills the store, the median of the others counts."""
 REPEAT = """async ([name, count, most]) => {

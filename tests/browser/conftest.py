@@ -30,6 +30,20 @@ ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
 BACKEND = os.environ.get("TILEWRIGHT_TEST_BACKEND", "webgpu")
 """Where models run in tests that name a backend."""
+SNAPSHOT_KEPT = """(async () => {
+  const root = await navigator.storage.getDirectory();
+  const folder = await root.getDirectoryHandle("tilewright-start", { create: true });
+  for (let wait = 0; wait < 600; wait++) {
+    for await (const handle of folder.values()) {
+      const file = await handle.getFile().catch(() => new Blob());
+      const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
+      if (head.some((byte) => byte > 0)) return true;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return false;
+})"""
+"""A function of a page: waits until what later visits start Python from is kept; whether it is."""
 
 
 @pytest.fixture(scope="session")

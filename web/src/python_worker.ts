@@ -7,7 +7,7 @@
  */
 
 import type { PyodideInterface } from "pyodide";
-import { installOpenAI, startPython } from "./runtime.ts";
+import { installOpenAI, keepSnapshot, startPython } from "./runtime.ts";
 import { openModel } from "./store/open_model.ts";
 import { BlobSource } from "./store/source.ts";
 
@@ -24,6 +24,7 @@ const ready = startPython().then((python) => {
     BlobSource,
     UrlSource,
     installOpenAI: () => installOpenAI(python),
+    keepSnapshot,
   });
   postMessage({ id: 0, result: performance.now() - begun });
   return python;

@@ -7,7 +7,7 @@
 
 import type { PyodideInterface } from "pyodide";
 import * as bridge from "./gpu_bridge.ts";
-import { forget, keep, keptSnapshot, makeRoom } from "./snapshot.ts";
+import { type Bytes, expanded, forgetParts, keepParts, keptParts, makeRoom } from "./snapshot.ts";
 import * as wasmBridge from "./wasm_bridge.ts";
 
 /** Where the build put the files, relative to the folder of the worker's script. */
@@ -47,43 +47,61 @@ export async function startPython(
 ): Promise<PyodideInterface> {
   const files = runtimeFiles();
   bridge.expectAdapter();
-  const parts = fetchParts(files);
-  const snapshot = await keptSnapshot(files.snapshot);
+  const engine = fetchEngine(files);
+  const kept = files.snapshot ? await keptParts(partsOf(files)) : undefined;
   performance.mark("tilewright: snapshot read");
-  if (snapshot) {
+  if (kept) {
     try {
-      const pyodide = await load(files, parts, {}, snapshot);
+      const [snapshot, library, lock, ...wheels] = kept as [Bytes, Bytes, Bytes, ...Bytes[]];
+      const here = resolved({ library, lock, wheels });
+      const pyodide = await load(files, engine, here, {}, expanded(snapshot));
       const restored = pyodide.pyimport("tilewright.serve.snapshot").restored;
       restored(JSON.stringify(environment));
       return pyodide;
     } catch (error) {
       console.warn(`The memory snapshot is not usable here: ${String(error)}`);
-      await forget();
+      await forgetParts();
     }
   }
-  return load(files, parts, environment);
+  return load(files, engine, fetchFiles(files), environment);
 }
 
-/** What a start needs, on its way all at once. */
-interface Parts {
+/** Pyodide itself, on its way all at once: only HTTP's cache keeps its compiled code. */
+interface Engine {
   loader: Promise<typeof import("pyodide")>;
   script: Promise<unknown>;
   machine: Promise<WebAssembly.Module>;
-  library: Promise<Uint8Array<ArrayBuffer>>;
-  lock: Promise<Uint8Array<ArrayBuffer>>;
-  wheels: Promise<Uint8Array<ArrayBuffer>>[];
 }
 
-function fetchParts({ pyodide, library, lock, wheels }: RuntimeFiles): Parts {
-  const parts: Parts = {
+/** What it reads. */
+interface Files {
+  library: Promise<Bytes>;
+  lock: Promise<Bytes>;
+  wheels: Promise<Bytes>[];
+}
+
+function fetchEngine({ pyodide }: RuntimeFiles): Engine {
+  return unheard({
     machine: WebAssembly.compileStreaming(fetch(`${pyodide}${MACHINE}`)),
-    script: import(`${pyodide}pyodide.asm.mjs`),
-    loader: import(`${pyodide}pyodide.mjs`) as Parts["loader"],
-    library: fetchBytes(library),
-    lock: fetchBytes(lock),
-    wheels: wheels.map(fetchBytes),
+    script: import(`${pyodide}pyodide.asm.mjs`) as Promise<unknown>,
+    loader: import(`${pyodide}pyodide.mjs`) as Engine["loader"],
+  });
+}
+
+function fetchFiles({ library, lock, wheels }: RuntimeFiles): Files {
+  return unheard({ library: fetchBytes(library), lock: fetchBytes(lock), wheels: wheels.map(fetchBytes) });
+}
+
+function resolved({ library, lock, wheels }: { library: Bytes; lock: Bytes; wheels: Bytes[] }): Files {
+  return {
+    library: Promise.resolve(library),
+    lock: Promise.resolve(lock),
+    wheels: wheels.map((wheel) => Promise.resolve(wheel)),
   };
-  // What fails is told where it is awaited.
+}
+
+/** What fails is told where it is awaited. */
+function unheard<T extends object>(parts: T): T {
   for (const part of Object.values(parts).flat()) (part as Promise<unknown>).catch(() => undefined);
   return parts;
 }
@@ -92,14 +110,19 @@ const MACHINE = "pyodide.asm.wasm";
 
 /**
  * Let Pyodide's loader find what was already fetched and compiled, instead of doing so one after
- * the other: while it runs, its fetches and its `instantiateStreaming` are answered from `parts`.
+ * the other: while it runs, its fetches and its `instantiateStreaming` are answered from those.
  */
-function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts, snapshot?: Uint8Array): () => void {
+function lend(
+  { pyodide, library, lock }: RuntimeFiles,
+  { machine }: Engine,
+  read: Files,
+  snapshot?: Uint8Array,
+): () => void {
   const { fetch } = globalThis;
   const { instantiateStreaming } = WebAssembly;
   const kept = new Map<string, Promise<Uint8Array<ArrayBuffer> | null>>([
-    [library, parts.library],
-    [lock, parts.lock],
+    [library, read.library],
+    [lock, read.lock],
     [`${pyodide}${MACHINE}`, Promise.resolve(null)],
   ]);
   globalThis.fetch = async (input, init) => {
@@ -107,7 +130,7 @@ function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts, snapshot?:
     return bytes ? new Response(await bytes) : fetch(input, init);
   };
   WebAssembly.instantiateStreaming = async (_, imports) => {
-    const module = await parts.machine;
+    const module = await machine;
     const instance = await WebAssembly.instantiate(module, imports);
     if (snapshot) makeRoom(instance.exports, snapshot);
     return { module, instance };
@@ -124,8 +147,14 @@ function lend({ pyodide, library, lock }: RuntimeFiles, parts: Parts, snapshot?:
  * Starting from it saves most of the processor time of a start, but it is as large as all other
  * files together, so a first visit does without.
  */
-export function keepSnapshot(): Promise<void> {
-  return keep(runtimeFiles().snapshot);
+export async function keepSnapshot(): Promise<void> {
+  const files = runtimeFiles();
+  if (files.snapshot) await keepParts(partsOf(files), () => Promise.all(partsOf(files).map(fetchBytes)));
+}
+
+/** What a start from the snapshot needs besides Pyodide itself. */
+function partsOf({ snapshot, library, lock, wheels }: RuntimeFiles): string[] {
+  return [snapshot, library, lock, ...wheels];
 }
 
 let installed: Promise<void> | undefined;
@@ -148,12 +177,13 @@ export async function installWheels(pyodide: PyodideInterface, urls: string[]): 
 
 async function load(
   files: RuntimeFiles,
-  parts: Parts,
+  engine: Engine,
+  read: Files,
   environment: Record<string, string>,
   snapshot?: Uint8Array,
 ): Promise<PyodideInterface> {
-  const { loadPyodide } = await parts.loader;
-  const giveBack = lend(files, parts, snapshot);
+  const { loadPyodide } = await engine.loader;
+  const giveBack = lend(files, engine, read, snapshot);
   try {
     const pyodide = await loadPyodide({
       indexURL: files.pyodide,
@@ -162,7 +192,7 @@ async function load(
       env: environment,
       ...(snapshot ? { _loadSnapshot: snapshot } : {}),
       fsInit: async (fs: FileSystem, { sitePackages }: { sitePackages: string }) => {
-        for (const wheel of parts.wheels) unpackStored(fs, sitePackages, await wheel);
+        for (const wheel of read.wheels) unpackStored(fs, sitePackages, await wheel);
       },
     } as never);
     performance.mark("tilewright: Python runs");
