@@ -18,7 +18,7 @@ from ..webgpu.device import Device
 from ..webgpu.kernels.kernel import Capabilities
 from ..webgpu.plan import Call, Dispatch, record
 from .stopwatch import Stopwatch, stopwatch
-from .verify import EXACT, Results, Verdict, Verifier
+from .verify import EXACT, Reference, Verdict, Verifier
 from .workload import Subject
 
 INSTANCES = 32
@@ -111,11 +111,11 @@ class Measuring(ABC):
         """Return the seconds of one burst."""
 
     @abstractmethod
-    async def expected(self, subject: Subject, naive: Any) -> Any:
+    async def expected(self, subject: Subject, naive: Any) -> Reference:
         """Run the naive kernel on the inputs that the step before it leaves."""
 
     @abstractmethod
-    async def verdict(self, subject: Subject, expected: Any, tuning: Any) -> Verdict:
+    async def verdict(self, subject: Subject, expected: Reference, tuning: Any) -> Verdict:
         """Hold a Tuning's results against the naive kernel's."""
 
     @abstractmethod
@@ -158,14 +158,14 @@ class Bench(Measuring):
         await self.breathe()
         return seconds
 
-    async def expected(self, subject: Subject, naive: Any) -> Results:
+    async def expected(self, subject: Subject, naive: Any) -> Reference:
         """Run the naive kernel on the inputs that the step before it leaves."""
         await subject.prepare()
         found = await self._verifier.run("expected", subject.build(0, naive))
         await self.breathe()
         return found
 
-    async def verdict(self, subject: Subject, expected: Results, tuning: Any) -> Verdict:
+    async def verdict(self, subject: Subject, expected: Reference, tuning: Any) -> Verdict:
         """Hold a Tuning's results against the naive kernel's."""
         found = await self._verifier.run("found", subject.build(0, tuning))
         tolerance = getattr(tuning, "tolerance", EXACT)

@@ -32,7 +32,10 @@ machine."""
 _MOST = 256
 """Instances per burst."""
 _AT_LEAST = 3
-"""Candidates besides naive and default that a kernel gets which must be finished."""
+"""Candidates besides naive and default that a kernel gets which must be finished, while anything is
+left of the whole budget."""
+_LONG = 0.05
+"""Seconds of a run for verifying that is not timed again."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ async def search(
     """Search a kernel's space until ``bench.left`` falls to ``until`` seconds.
 
     ``default_seconds``: of one instance, as a first guess; ``liked``: Tunings to try early. Naive
-    and default are always timed, and with ``must`` some more, however little time is left.
+    and default are always timed, and with ``must`` some more, even when ``until`` is reached.
     """
     module, structure, capabilities = subject.module, subject.structure, bench.capabilities
     naive = module.naive(structure)
@@ -84,11 +87,15 @@ async def search(
     expected = await bench.expected(subject, naive)
     for tuning in tunings:
         required = tuning in (naive, default)
-        if bench.left <= enough and not required and not (must and outcome.tried < 2 + _AT_LEAST):
+        more = must and bench.left > 0 and outcome.tried < 2 + _AT_LEAST
+        if bench.left <= enough and not required and not more:
             break
         try:
             candidate = await bench.candidate(subject, tuning)
-            correct = tuning == naive or (await bench.verdict(subject, expected, tuning)).correct
+            correct, seconds = True, expected.seconds
+            if tuning != naive:
+                verdict = await bench.verdict(subject, expected, tuning)
+                correct, seconds = verdict.correct, verdict.seconds
         except KernelError:
             outcome.rejected.append(space.name(tuning))
             continue
@@ -98,9 +105,13 @@ async def search(
         best = min((found.seconds for found in outcome.finalists), default=math.inf)
         quarter = max(count // 4, 1)
         outcome.tried += 1
+        if seconds > _LONG:
+            candidate.seconds = seconds
+        else:
+            seconds = await bench.measure(candidate, quarter)
         if tuning == naive:
-            outcome.naive_seconds = await bench.measure(candidate, quarter)
-        elif await bench.measure(candidate, quarter) <= ABORT * best or tuning == default:
+            outcome.naive_seconds = seconds
+        elif seconds <= ABORT * best or tuning == default:
             await bench.measure(candidate, count)
         if tuning == default:
             outcome.default = candidate

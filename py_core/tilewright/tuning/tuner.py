@@ -30,10 +30,14 @@ _SLOW = 4e-3
 """Seconds of a dispatch over ``FEW_TOKENS`` from which on the rest of a chunk is left out."""
 _FINAL_SHARE = 0.2
 """Of the budget, for whole steps."""
+_ENOUGH = 0.2
+"""Seconds of a burst that times a default."""
 _TIMED_SHARE = 0.25
 """Of a step's budget, for timing the defaults; what is not timed by then is estimated."""
 _WHOLE_STEPS = 8
 """Whole steps that there must be time for; else what won alone is taken."""
+_LEAST = 20
+"""Times of the default that a search takes at least, the naive kernel included."""
 _SMALL = 0.005
 """Kernels with a smaller share of a step keep their default without a search."""
 
@@ -177,7 +181,9 @@ class Tuner:
                 self._keep_default(workload, subject, share, times[subject])
                 continue
             left = self._bench.left - end
-            if left <= 0 and outcomes:  # the largest kernel of a step is always finished
+            each = times[subject] / subject.instances
+            # the largest kernel of a step is finished, unless not even its naive form has time
+            if (left <= 0 and outcomes) or self._bench.left < _LEAST * each:
                 break
             left = max(left, 0.0)
             rest = sum(times[s] for s in missing[number:])
@@ -209,7 +215,8 @@ class Tuner:
             if candidate.seconds > _VERY_SLOW and workload.used > _FEWEST_TOKENS:
                 workload.use(_FEWEST_TOKENS)
                 candidate.seconds = math.inf
-            await self._bench.measure(candidate, min(4, subject.instances))
+            count = min(4, subject.instances, max(round(_ENOUGH / candidate.seconds), 1))
+            await self._bench.measure(candidate, count)
             found[subject] = candidate.seconds * subject.instances
             slow = slow or candidate.seconds > _SLOW
         if not slow:

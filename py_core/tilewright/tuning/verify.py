@@ -6,6 +6,7 @@ it forgets to write are seen too. Knows recorded dispatches; no model.
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +27,24 @@ Results = list[tuple[BufferRange, bool]]
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What one run of a kernel wrote."""
+
+    results: Any
+    """``Results``, or on a CPU path their bytes."""
+    seconds: float = 0.0
+    """Of that run, compiled before; 0: not measured."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How a candidate compares with the naive kernel."""
 
     correct: bool
     error: float
     """Largest difference as a share of the largest magnitude."""
+    seconds: float = 0.0
+    """Of the run that was compared; 0: not measured."""
 
 
 class Verifier:
@@ -75,27 +88,28 @@ class Verifier:
         ]
         return redirected, results
 
-    async def run(self, role: str, calls: Sequence[Call]) -> Results:
+    async def run(self, role: str, calls: Sequence[Call]) -> Reference:
         """Run ``calls`` with their results redirected and marked before; return those."""
         redirected, results = self.redirect(role, calls)
+        plan = await record(self._device, f"verify {role}", redirected)
+        # some drivers compile at the first dispatch: let that be a small one
+        await submit(self._device, [replace(d, grid=(1, 1, 1)) for d in plan.dispatches])
         for place, _ in results:
             mark = array("I", [compare.POISON]) * (place.size // 4)
             self._device.queue.write_buffer(place.buffer, 0, mark.tobytes())
-        plan = await record(self._device, f"verify {role}", redirected)
+        await self._device.finish()
+        begun = time.perf_counter()
         await submit(self._device, plan.dispatches)
-        return results
+        return Reference(results, time.perf_counter() - begun)
 
     async def compare(
-        self,
-        expected: Results,
-        found: Results,
-        tolerance: float = EXACT,
+        self, expected: Reference, found: Reference, tolerance: float = EXACT
     ) -> Verdict:
         """Compare two runs' results."""
-        if [floats for _, floats in expected] != [floats for _, floats in found]:
+        if [floats for _, floats in expected.results] != [floats for _, floats in found.results]:
             return Verdict(False, float("inf"))
         worst = 0.0
-        for (a, floats), (b, _) in zip(expected, found, strict=True):
+        for (a, floats), (b, _) in zip(expected.results, found.results, strict=True):
             if a.size != b.size:
                 return Verdict(False, float("inf"))
             kernel = compare.kernel(a.size // 4, floats=floats)
@@ -109,7 +123,7 @@ class Verifier:
             if not written or broken > (0.0 if floats else _PACKED * written):
                 return Verdict(False, float("inf"))
             worst = max(worst, difference / largest if largest > 0 else difference)
-        return Verdict(worst <= tolerance, worst)
+        return Verdict(worst <= tolerance, worst, found.seconds)
 
     def release(self) -> None:
         """Free the buffers."""

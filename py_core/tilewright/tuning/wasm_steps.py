@@ -25,7 +25,7 @@ from ..wasm.scratch import TRIAL_CALLS, TRIAL_TOKENS
 from ..webgpu.kernels.kernel import Cost
 from . import wasm_linear
 from .bench import INSTANCES, Candidate, Measuring
-from .verify import Verdict
+from .verify import Reference, Verdict
 from .wasm_linear import CpuCapabilities, CpuKernel, Shape
 from .workload import Subject, total_cost
 
@@ -263,14 +263,14 @@ class WasmBench(Measuring):
                 seconds += time.perf_counter() - begun
         return seconds
 
-    async def expected(self, subject: Subject, naive: Any) -> bytes:
+    async def expected(self, subject: Subject, naive: Any) -> Reference:
         """Return what the naive kernel writes."""
         await subject.prepare()
-        return await self._results(subject, naive)
+        return Reference(await self._results(subject, naive))
 
-    async def verdict(self, subject: Subject, expected: Any, tuning: Any) -> Verdict:
+    async def verdict(self, subject: Subject, expected: Reference, tuning: Any) -> Verdict:
         """Hold a Tuning's results against the naive kernel's: they must be the same bits."""
-        same = await self._results(subject, tuning) == expected
+        same = await self._results(subject, tuning) == expected.results
         return Verdict(same, 0.0 if same else float("inf"))
 
     async def _results(self, subject: Subject, tuning: Any) -> bytes:

@@ -99,8 +99,11 @@ _TILES = (
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
     found = [naive(structure), default(structure, capabilities)]
+    swapping = swap.space(structure, capabilities)
+    if swapping:  # always faster than anything else
+        return list(dict.fromkeys([*found, *swapping]))
     found.append(DirectTuning(64, 4))
-    wider = swap.space(structure, capabilities) or wide.space(structure, capabilities)
+    wider = wide.space(structure, capabilities)
     if wider:  # always faster than any other kernel on a CPU
         quad_guess = quad_default(structure, structure.outputs, structure.tokens, capabilities)
         return list(dict.fromkeys([*found, quad_guess, *wider]))

@@ -120,14 +120,17 @@ def quad_default(
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
+    first = [naive(structure), default(structure, capabilities)]
+    swapping = swap.space(structure, capabilities)
+    if swapping:  # always faster than anything else
+        return list(dict.fromkeys([*first, *swapping]))
     found = candidates(dense_roles(structure), structure, capabilities)
-    # a swap kernel, where there is one, is always faster than a wide one
-    wider = swap.space(structure, capabilities) or wide.space(structure, capabilities)
+    wider = wide.space(structure, capabilities)
     if wider:  # always faster than a quad kernel of any size
         found = [tuning for tuning in found if not isinstance(tuning, QuadTuning)]
         found.append(quad_default(structure, structure.outputs, structure.tokens, capabilities))
     found += wider
-    return list(dict.fromkeys([naive(structure), default(structure, capabilities), *found]))
+    return list(dict.fromkeys([*first, *found]))
 
 
 def candidates(
