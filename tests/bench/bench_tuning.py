@@ -33,7 +33,8 @@ from tilewright_sources import UrlSource
 source = bridge.BrowserSource(await UrlSource.open(str(data["url"])))
 await everything(source, str(data["name"]), budget=float(data["budget"]),
                  parts=list(data["parts"]), steps=list(data["steps"]),
-                 without=list(data["without"]), tell=lambda line: print(json.dumps(line)))
+                 without=list(data["without"]), limit=float(data["limit"]),
+                 tell=lambda line: print(json.dumps(line)))
 """
 
 
@@ -52,6 +53,7 @@ async def natively(name: str, arguments: argparse.Namespace, lines: list[dict[st
         parts=arguments.parts,
         steps=arguments.steps,
         without=arguments.without,
+        limit=arguments.limit,
         clock=clock,
         tell=tell,
     )
@@ -79,6 +81,7 @@ async def in_chromium(
             "parts": arguments.parts,
             "steps": arguments.steps,
             "without": arguments.without,
+            "limit": arguments.limit,
         }
         page.on("console", lambda message: heard(message.text))
         await page.evaluate(
@@ -106,14 +109,18 @@ def table(lines: list[dict[str, Any]]) -> str:
             f"{line['tuned_to_default']:.2f}× | {rate:.1f} tokens/s |"
         )
     for line in lines:
+        where = f"{line['place']} {line['model']}"
         if line["bench"] == "tuning_time":
-            text.append(f"{line['place']} {line['model']}: tuned in {line['wall_s']} s")
+            text.append(f"{where}: tuned in {line['wall_s']} s")
         if line["bench"] == "tuning_exhaustive":
-            share = f"{line['share_of_best']:.1%} of the best of {line['candidates']}"
-            text.append(f"{line['place']} {line['model']} {line['step']}: {share}")
+            text.append(
+                f"{where} {line['step']}: {line['share_of_best']:.1%} of an exhaustive search over "
+                f"the {line['searched']} largest kernels"
+            )
         if line["bench"] == "tuning_decode_loss":
             text.append(
-                f"{line['place']} {line['model']}: a running decode loses {line['loss']:.1%}"
+                f"{where}: a running decode loses {line['loss']:.1%} by the clock on the wall, "
+                f"{line['loss_by_clock']:.1%} by the clock of this bench"
             )
     return "\n".join(text)
 
@@ -144,6 +151,7 @@ def main() -> None:
     add("--steps", nargs="+", default=["decode", "prefill"], choices=["decode", "prefill"])
     add("--without", nargs="+", default=[], help="choices that take too long on this device")
     add("--budget", type=float, default=25.0)
+    add("--limit", type=float, default=60.0, help="seconds of each slow part; see tuning_measures")
     add("--gpu", action="store_true", help="a real GPU: natively the wall clock counts")
     asyncio.run(run(parser.parse_args()))
 

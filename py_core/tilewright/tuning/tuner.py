@@ -17,7 +17,7 @@ from .. import settings
 from ..webgpu.kernels.kernel import Cost
 from . import space
 from .bench import Candidate, Measuring
-from .search import GAIN, Outcome, search
+from .search import GAIN, GRACE, Outcome, search
 from .store import Record, Records
 from .workload import Subject
 
@@ -183,7 +183,7 @@ class Tuner:
             left = self._bench.left - end
             each = times[subject] / subject.instances
             # the largest kernel of a step is finished, unless not even its naive form has time
-            if (left <= 0 and outcomes) or self._bench.left < _LEAST * each:
+            if (left <= 0 and outcomes) or self._bench.left + GRACE < _LEAST * each:
                 break
             left = max(left, 0.0)
             rest = sum(times[s] for s in missing[number:])
