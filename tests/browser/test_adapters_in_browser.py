@@ -21,10 +21,10 @@ from conftest import Watched
 from tilewright.formats.requantized import requantize
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 35]
-ADAPTERS = """async ([url, adapter, ids]) => {
+ADAPTERS = """async ([url, adapter, ids, backend]) => {
   const { Tilewright } = await import("./tilewright.js");
   const file = new File([Uint8Array.from(atob(adapter), (c) => c.charCodeAt(0))], "a.gguf");
-  const options = { context_length: 64, kv: "f32", backend: "webgpu" };
+  const options = { context_length: 64, kv: "f32", backend };
   const engine = await Tilewright.load(url, options);
   const answer = async (more) => {
     const sampling = { temperature: 0, max_tokens: 1, ignore_eos: true, logprobs: 1, ...more };
@@ -72,12 +72,15 @@ def best(model: LoadedModel, tensors: Mapping[str, NDArray[Any]]) -> tuple[int, 
     return token, float(-np.log(np.exp(logits - logits[token]).sum()))
 
 
-async def test_an_adapter_beside_a_model(watched: Watched, server: str, model: LoadedModel) -> None:
+@pytest.mark.parametrize("backend", ["webgpu", "wasm"])
+async def test_an_adapter_beside_a_model(
+    watched: Watched, server: str, model: LoadedModel, backend: str
+) -> None:
     pairs = draw_pairs(model.model_file, ("attn_q", "attn_v", "ffn_down"), 4, seed=1)
     data = base64.b64encode(adapter_gguf("qwen3", pairs, 8.0)).decode()
     await watched.page.goto(f"{server}/test.html")
     url = f"{server}/models/qwen3.F16.gguf"
-    result = await evaluate(watched, ADAPTERS, url, data, IDS)
+    result = await evaluate(watched, ADAPTERS, url, data, IDS, backend)
     plain = best(model, model.tensors)
     adapted = best(model, merged(model.tensors, pairs, 2.0))
     assert abs(plain[1] - adapted[1]) > 0.01, "the adapter must matter"

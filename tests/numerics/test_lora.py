@@ -1,8 +1,12 @@
-"""LoRA adapters beside a model: equal to the merged weights, alone and mixed in one batch."""
+"""LoRA adapters beside a model: equal to the merged weights, alone and mixed in one batch.
+
+On the GPU and on the CPU path.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from tests.reference.to_huggingface import publish, unpermute
 from tilewright.engine.engine import Engine
 from tilewright.engine.runner import ModelRunner
 from tilewright.engine.sampling import SamplingParams
+from tilewright.engine.wasm_runner import WasmRunner
 from tilewright.errors import FormatError, InvalidRequestError, UnsupportedModelError
 from tilewright.formats.lora import LoraAdapter, open_adapter, read_adapter
 from tilewright.formats.model_file import ModelFile
@@ -29,6 +34,21 @@ ATOL = 2e-4
 """Of logits of size 10, between the engine's f32 and the interpreter's f64."""
 ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
 ALL = (*ATTENTION, "ffn_gate", "ffn_up", "ffn_down")
+Load = Callable[[ModelFile], Awaitable[ModelRunner | WasmRunner]]
+
+
+@pytest.fixture(params=["webgpu", "wasm", "wasm2"])
+async def load(request: pytest.FixtureRequest, device: Device) -> AsyncIterator[Load]:
+    """Loads a model on one of the backends; what it took is free at the end."""
+    if request.param != "webgpu":
+        pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
+        threads = 2 if request.param == "wasm2" else 1
+        yield lambda file: WasmRunner.load(file, context_length=CONTEXT, threads=threads)
+        return
+    await device.finish()  # makes what the device keeps
+    before = device.allocated
+    yield lambda file: ModelRunner.load(device, file, context_length=CONTEXT, kv="f32")
+    assert device.allocated == before
 
 
 async def gguf_adapter(
@@ -61,14 +81,12 @@ async def answer(engine: Engine, ids: list[int], adapter: str | None) -> list[tu
     ],
 )
 async def test_an_adapter_equals_merged_weights(
-    name: str, parts: tuple[str, ...], rank: int, device: Device
+    name: str, parts: tuple[str, ...], rank: int, load: Load
 ) -> None:
-    await device.finish()
-    before = device.allocated
     model = await load_model(FOLDER / f"{name}.gguf")
     file = model.model_file
     pairs = draw_pairs(file, parts, rank, seed=1)
-    runner = await ModelRunner.load(device, file, context_length=CONTEXT, kv="f32")
+    runner = await load(file)
     engine = Engine(runner)
     try:
         plain = await logits(engine, None)
@@ -88,14 +106,13 @@ async def test_an_adapter_equals_merged_weights(
     finally:
         await engine.close()
         await runner.close()
-    assert device.allocated == before
 
 
-async def test_each_sequence_of_a_batch_has_its_own(device: Device) -> None:
+async def test_each_sequence_of_a_batch_has_its_own(load: Load) -> None:
     """Three answers at once, of two adapters and of none, are those of each alone."""
     model = await load_model(FOLDER / "qwen3.gguf")
     file = model.model_file
-    runner = await ModelRunner.load(device, file, context_length=CONTEXT, kv="f32")
+    runner = await load(file)
     engine = Engine(runner)
     try:
         first = draw_pairs(file, ALL, 4, seed=1)
@@ -122,10 +139,10 @@ async def test_each_sequence_of_a_batch_has_its_own(device: Device) -> None:
         await runner.close()
 
 
-async def test_a_cached_prefix_belongs_to_its_adapter(device: Device) -> None:
+async def test_a_cached_prefix_belongs_to_its_adapter(load: Load) -> None:
     """The same long prompt with and without an adapter shares no keys and values."""
     file = (await load_model(FOLDER / "qwen3.gguf")).model_file
-    runner = await ModelRunner.load(device, file, context_length=CONTEXT, kv="f32")
+    runner = await load(file)
     engine = Engine(runner)
     ids = [number % 60 for number in range(70)]
     try:
@@ -147,10 +164,34 @@ async def test_a_cached_prefix_belongs_to_its_adapter(device: Device) -> None:
         await runner.close()
 
 
+async def test_adapters_may_come_while_an_answer_is_made(load: Load) -> None:
+    """Neither the answer that has begun nor, on the CPU, the memory's size heeds it."""
+    file = (await load_model(FOLDER / "qwen3.gguf")).model_file
+    runner = await load(file)
+    engine = Engine(runner)
+    try:
+        pairs = [draw_pairs(file, ALL, 4, seed) for seed in range(3)]
+        await runner.add_adapter(await gguf_adapter(file, pairs[0], 8.0))
+        alone = await answer(engine, IDS, "one")
+        taken = []
+        for seed in (1, 2, 1, 2):
+            stream = engine.submit(IDS, greedy("one"))
+            first = await anext(stream)
+            await runner.add_adapter(await gguf_adapter(file, pairs[seed], 8.0, f"more {seed}"))
+            found = [first, *[token async for token in stream]]
+            assert [token.id for token in found] == [token for token, _ in alone]
+            taken.append(runner.device_bytes)
+        if isinstance(runner, WasmRunner):  # two places, in turn
+            assert taken[1] == taken[3]
+    finally:
+        await engine.close()
+        await runner.close()
+
+
 @pytest.mark.parametrize("base", ["gguf", "folder"])
 @pytest.mark.parametrize("adapter", ["gguf", "peft"])
 async def test_every_container_of_a_model_takes_every_container_of_an_adapter(
-    base: str, adapter: str, tmp_path: Path, device: Device
+    base: str, adapter: str, tmp_path: Path, load: Load
 ) -> None:
     """llama's query and key rows are interleaved in GGUF files and not in Hugging Face's."""
     model = await load_model(FOLDER / "llama-linear.gguf")
@@ -175,7 +216,7 @@ async def test_every_container_of_a_model_takes_every_container_of_an_adapter(
             made = await gguf_adapter(file, pairs, 8.0)
         else:
             made = await open_adapter(tmp_path / "peft", file)
-        runner = await ModelRunner.load(device, file, context_length=CONTEXT, kv="f32")
+        runner = await load(file)
         engine = Engine(runner)
         try:
             await runner.add_adapter(made)
@@ -186,7 +227,7 @@ async def test_every_container_of_a_model_takes_every_container_of_an_adapter(
     np.testing.assert_allclose(found, expected.logits, atol=ATOL)
 
 
-async def test_adapters_that_do_not_fit_are_refused(device: Device) -> None:
+async def test_adapters_that_do_not_fit_are_refused(load: Load) -> None:
     model = await load_model(FOLDER / "qwen3.gguf")
     file = model.model_file
     pairs = draw_pairs(file, ("attn_q",), 4, seed=1)
@@ -207,12 +248,12 @@ async def test_adapters_that_do_not_fit_are_refused(device: Device) -> None:
     embedding = file.tensor("token_embd.weight")
     wide = (np.ones((2, embedding.columns), np.float32), np.ones((embedding.rows, 2), np.float32))
     made = await gguf_adapter(file, {"token_embd.weight": wide}, 4.0)
-    runner = await ModelRunner.load(device, file, context_length=32)
+    runner = await load(file)
     try:
-        before = device.allocated
+        before = runner.device_bytes
         with pytest.raises(UnsupportedModelError, match="token_embd"):
             await runner.add_adapter(made)
-        assert device.allocated == before
+        assert runner.device_bytes == before
         assert runner.adapters is not None
         assert runner.adapters.names == []
     finally:

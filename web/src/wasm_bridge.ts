@@ -8,6 +8,7 @@
 
 import type { ByteSource } from "./store/source.ts";
 import type { Begin } from "./wasm_worker.ts";
+import { makeMemory } from "./wasm_memory.ts";
 import { openWorker } from "./worker_address.ts";
 
 /** Where the build put the script of a thread, relative to the folder of this script. */
@@ -36,14 +37,19 @@ export function validates(module: PyBufferOwner): boolean {
 /** One linear memory, its instances and its threads. */
 export class LinearMemory {
   readonly #memory: WebAssembly.Memory;
-  readonly #view: Uint8Array;
+  #view: Uint8Array;
   #workers: Worker[] = [];
   /** What was compiled last: threads run the module that their host runs. */
   #compiled: { bytes: Uint8Array; module: WebAssembly.Module } | undefined;
 
   constructor(pages: number, shared: boolean, memory?: WebAssembly.Memory) {
-    // A shared memory states the most it can have, and modules expect 4 GiB at most.
-    this.#memory = memory ?? new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+    this.#memory = memory ?? makeMemory(pages, shared);
+    this.#view = new Uint8Array(this.#memory.buffer);
+  }
+
+  /** Make it larger by so many pages; throws RangeError where there is no room. */
+  grow(pages: number): void {
+    this.#memory.grow(pages);
     this.#view = new Uint8Array(this.#memory.buffer);
   }
 

@@ -1,4 +1,4 @@
-"""LoRA adapters of a loaded model: kept on the GPU side by side, chosen per sequence.
+"""LoRA adapters of a loaded model: kept side by side, chosen per sequence.
 
 The adapted graphs are families of their own (``decode+``), used only by steps in which a sequence
 has an adapter: a model without adapters pays nothing. Adding or removing one rebuilds the stacks of
@@ -8,27 +8,84 @@ all, which are small; adapters keep their numbers meanwhile.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ..errors import InvalidRequestError, UnsupportedModelError
 from ..formats.lora import LoraAdapter, LowRank
 from ..formats.model_file import ModelFile, TensorInfo
 from ..formats.quant import F32
 from ..formats.source import MemorySource
-from ..graph.fuse import fuse
-from ..graph.lora import FUSION, Place, with_adapters
-from ..graph.ops import ExpertLinear, Graph, Weight
+from ..graph.lora import Place, with_adapters
+from ..graph.ops import Adapters as AdapterInputs
+from ..graph.ops import ExpertLinear, Graph, Value, Weight
 from ..webgpu.device import Device
-from ..webgpu.kernels import matvec
-from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.memory import Weights, load_weights
-from ..webgpu.structures import accepts
-from .families import Family
 
 MOST = 64
 _RANK_STEP = 8
 """Ranks are padded to it, as matrices of floats are read."""
-ADAPTED: tuple[Family, ...] = ("prefill+", "all+", "decode+")
+
+
+class Stacks(Protocol):
+    """Where a backend keeps the stacked matrices of all adapters."""
+
+    async def replace(self, graph: Graph, file: ModelFile) -> None:
+        """Keep the adapters' matrices of ``graph``, from ``file``, in place of the earlier ones.
+
+        Raises OutOfMemoryError; what was there before stays then.
+        """
+        ...
+
+    def release(self) -> None:
+        """Keep none."""
+        ...
+
+
+class GpuStacks:
+    """Among the weights of a model on the GPU."""
+
+    def __init__(self, device: Device, weights: Weights) -> None:
+        self._device, self._weights = device, weights
+        self._stacks: list[Weight] = []
+
+    async def replace(self, graph: Graph, file: ModelFile) -> None:
+        """See ``Stacks``."""
+        loaded = await load_weights(self._device, file, replace(graph, ops=low_rank(graph, file)))
+        self._weights.packed.update(loaded.packed)
+        self.release()
+        self._stacks = list(loaded.packed)
+
+    def release(self) -> None:
+        """Free them."""
+        for weight in self._stacks:
+            for shard in self._weights.packed.pop(weight).shards:
+                self._device.release(shard.quants.buffer)
+                self._device.release(shard.scales.buffer)
+        self._stacks = []
+
+
+def shelf(adapters: Adapters | None) -> Adapters:
+    """Return a model's adapters. Raises UnsupportedModelError where it can have none."""
+    if adapters is None:
+        raise UnsupportedModelError("This model makes embeddings; it takes no adapters.")
+    return adapters
+
+
+def inputs_of(graph: Graph, chosen: Sequence[tuple[int, float]]) -> list[tuple[Value, bytes]]:
+    """Return what a step with adapters is told: each row's number and strength."""
+    first = graph.ops[0]
+    if not isinstance(first, AdapterInputs):
+        return []
+    numbers, strengths = array("I", [n for n, _ in chosen]), array("f", [s for _, s in chosen])
+    return [(first.out_which, numbers.tobytes()), (first.out_strength, strengths.tobytes())]
+
+
+def low_rank(graph: Graph, file: ModelFile) -> tuple[ExpertLinear, ...]:
+    """Return the ops that multiply by an adapter's matrices, which are those of ``file``."""
+    ops = (op for op in graph.ops if isinstance(op, ExpertLinear))
+    return tuple(op for op in ops if op.weight.name in file.tensors)
 
 
 @dataclass(frozen=True)
@@ -41,17 +98,12 @@ class _Kept:
 class Adapters:
     """The adapters of one model."""
 
-    def __init__(
-        self, device: Device, plain: Graph, file: ModelFile, kv: KvKind, weights: Weights
-    ) -> None:
-        """``plain``: the unfused graph; ``weights``: of the model, to which stacks are added."""
-        self._device, self._weights = device, weights
+    def __init__(self, graph: Graph, file: ModelFile, stacks: Stacks) -> None:
+        """``graph``: fused with ``graph.lora.FUSION``; ``file``: of the model."""
+        self._stacks = stacks
         self._rows = {tensor.name: tensor.rows for tensor in file.items()}
-        self._graph = fuse(
-            plain, FUSION, accept=lambda op: accepts(op, kv, device.capabilities, matvec.MAX_TOKENS)
-        )
+        self._graph = graph
         self._places: list[_Kept | None] = []
-        self._stacks: list[Weight] = []
         self._serial = self._builds = 0
 
     @property
@@ -69,8 +121,8 @@ class Adapters:
             f"There is no adapter {name[:80]!r}; loaded are: {known}.", field="adapter"
         )
 
-    async def add(self, adapter: LoraAdapter) -> dict[Family, Graph]:
-        """Keep an adapter, in place of one of the same name; return the families' graphs.
+    async def add(self, adapter: LoraAdapter) -> Graph | None:
+        """Keep an adapter, in place of one of the same name; return the graph with all of them.
 
         Raises UnsupportedModelError, OutOfMemoryError; what was loaded before stays as it was.
         """
@@ -87,18 +139,17 @@ class Adapters:
             places.append(made)
         return await self._rebuild(places)
 
-    async def remove(self, name: str) -> dict[Family, Graph]:
-        """Forget an adapter; return the families' graphs, none where it was the last."""
+    async def remove(self, name: str) -> Graph | None:
+        """Forget an adapter; return the graph with the others, None where it was the last."""
         number, _, _ = self.find(name)
         places = list(self._places)
         places[number] = None
         return await self._rebuild(places)
 
-    async def _rebuild(self, places: list[_Kept | None]) -> dict[Family, Graph]:
+    async def _rebuild(self, places: list[_Kept | None]) -> Graph | None:
         kept = [item.adapter for item in places if item is not None]
         self._builds += 1
-        graphs: dict[Family, Graph] = {}
-        stacks: list[Weight] = []
+        graph = None
         if kept:
             targets = dict.fromkeys(name for adapter in kept for name in adapter.changes)
             most = max(change.rank for adapter in kept for change in adapter.changes.values())
@@ -112,27 +163,15 @@ class Adapters:
                 version=self._builds,
             )
             adapters = [None if item is None else item.adapter for item in places]
-            file = _stacks_file(filled, adapters, rank)
-            low = tuple(
-                op
-                for op in graph.ops
-                if isinstance(op, ExpertLinear) and op.weight.name in file.tensors
-            )
-            loaded = await load_weights(self._device, file, replace(graph, ops=low))
-            self._weights.packed.update(loaded.packed)
-            stacks = list(loaded.packed)
-            graphs = dict.fromkeys(ADAPTED, graph)
-        self.release()
-        self._places, self._stacks = places, stacks
-        return graphs
+            await self._stacks.replace(graph, _stacks_file(filled, adapters, rank))
+        else:
+            self._stacks.release()
+        self._places = places
+        return graph
 
     def release(self) -> None:
         """Free the stacks."""
-        for weight in self._stacks:
-            for shard in self._weights.packed.pop(weight).shards:
-                self._device.release(shard.quants.buffer)
-                self._device.release(shard.scales.buffer)
-        self._stacks = []
+        self._stacks.release()
 
 
 def _strength(adapter: LoraAdapter) -> float:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..formats.model_file import ModelFile
+from ..graph import lora
 from ..graph.fuse import FusionPlan, fuse
 from ..graph.ops import Graph, KvWrite, QkvPrepare, Rows
 from ..models.registry import original_context
@@ -86,6 +87,17 @@ def capacities(family: Family, chunk: int, logits_chunk: int, many: int) -> dict
         "embed": {Rows.TOKENS: chunk, Rows.OUTPUTS: 1, Rows.SEQUENCES: many},
     }
     return found[family.rstrip("+")]
+
+
+ADAPTED: tuple[Family, ...] = ("prefill+", "all+", "decode+")
+"""Families of steps in which a sequence has an adapter."""
+
+
+def adaptable(plain: Graph, kv: KvKind, capabilities: Capabilities) -> Graph:
+    """Return the graph to which adapters are added (``graph.lora``)."""
+    return fuse(
+        plain, lora.FUSION, accept=lambda op: accepts(op, kv, capabilities, matvec.MAX_TOKENS)
+    )
 
 
 def prefill_capacity(tokens: int, most: int, *, encoder: bool) -> int:

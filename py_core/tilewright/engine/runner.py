@@ -18,7 +18,6 @@ from ..errors import DeviceLostError, InvalidRequestError, UnsupportedModelError
 from ..formats.lora import LoraAdapter
 from ..formats.model_file import ModelFile
 from ..graph.fuse import FusionPlan
-from ..graph.ops import Adapters as AdapterInputs
 from ..graph.ops import Graph, Rows
 from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device, Fence
@@ -31,8 +30,16 @@ from ..webgpu.replay import replayer
 from ..webgpu.state import KV_BLOCK, ModelState, StepBuffers, u32
 from ..webgpu.streaming import Streamer
 from . import families
-from .adapters import ADAPTED, Adapters
-from .families import LOGITS_CHUNK, PREFILL_BUCKETS, RING, Family, fused_graphs, until_cache
+from .adapters import Adapters, GpuStacks, inputs_of, shelf
+from .families import (
+    ADAPTED,
+    LOGITS_CHUNK,
+    PREFILL_BUCKETS,
+    RING,
+    Family,
+    fused_graphs,
+    until_cache,
+)
 from .fit import LoadPlan, plan_load
 from .runner_protocol import RowResult, StepResult, Want
 from .sampler import Queued, Sampler
@@ -146,7 +153,8 @@ class ModelRunner:
                 tokens=plan.fit.cache_tokens,
                 max_sequences=max_sequences,
             )
-            adapters = Adapters(device, plan.plain, file, plan.fit.kv, weights)
+            graph = families.adaptable(plan.plain, plan.fit.kv, device.capabilities)
+            adapters = Adapters(graph, file, GpuStacks(device, weights))
             return cls(
                 device,
                 plan.graphs,
@@ -235,19 +243,15 @@ class ModelRunner:
 
     async def add_adapter(self, adapter: LoraAdapter) -> None:
         """Keep an adapter for the sequences that ask for it by name."""
-        if self.adapters is None:
-            raise UnsupportedModelError("This model makes embeddings; it takes no adapters.")
-        self._use_adapted(await self.adapters.add(adapter))
+        self._use_adapted(await shelf(self.adapters).add(adapter))
 
     async def remove_adapter(self, name: str) -> None:
         """Forget an adapter; sequences that still use it go on without."""
-        if self.adapters is None:
-            raise UnsupportedModelError("This model makes embeddings; it takes no adapters.")
-        self._use_adapted(await self.adapters.remove(name))
+        self._use_adapted(await shelf(self.adapters).remove(name))
 
-    def _use_adapted(self, graphs: Mapping[Family, Graph]) -> None:
-        self._replace(ADAPTED, graphs)
-        if not graphs:
+    def _use_adapted(self, graph: Graph | None) -> None:
+        self._replace(ADAPTED, {} if graph is None else dict.fromkeys(ADAPTED, graph))
+        if graph is None:
             self._adapter_of.clear()
 
     def _replace(self, dropped: Sequence[Family], graphs: Mapping[Family, Graph]) -> None:
@@ -282,14 +286,9 @@ class ModelRunner:
 
     def _write_adapters(self, family: Family, slots: Sequence[int]) -> None:
         """Write which adapter each row of a step uses."""
-        first = self._graph(family).ops[0]
-        if not isinstance(first, AdapterInputs):
-            return
-        step, chosen = self._step(family), [self._adapter_of.get(s, (0, 0.0)) for s in slots]
-        write = self.device.queue.write_buffer
-        which, strength = step.value(first.out_which), step.value(first.out_strength)
-        write(which.buffer, 0, u32([number for number, _ in chosen]))
-        write(strength.buffer, 0, array("f", [value for _, value in chosen]).tobytes())
+        chosen = [self._adapter_of.get(slot, (0, 0.0)) for slot in slots]
+        for value, data in inputs_of(self._graph(family), chosen):
+            self.device.queue.write_buffer(self._step(family).value(value).buffer, 0, data)
 
     # -- per slot --------------------------------------------------------------------------------
 

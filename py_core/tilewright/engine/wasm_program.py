@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ..errors import InvalidRequestError
 from ..formats.model_file import ModelFile
@@ -22,12 +21,12 @@ from ..wasm.assembler import Function, Module
 from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import linear, sample
 from ..wasm.kernels.cache import KvKind
+from .families import Family
 from .fit import Choice, Fit, advise
 
 DEFAULT_CONTEXT = 4096
 PREFILL_CHUNK = 256
 LOGITS_CHUNK = 64
-Family = Literal["prefill", "all", "decode", "embed"]
 _MOST = host.MOST_PAGES * host.PAGE
 
 
@@ -127,8 +126,7 @@ async def plan_load(
     context = context_length or min(original_context(file), DEFAULT_CONTEXT)
     if context < 1 or max_sequences < 1:
         raise InvalidRequestError("The context and the number of sequences must be positive.")
-    plain = build_graph(file, context_length=context, constants=await read_constants(file))
-    graphs = fused_families(plain)
+    graphs = fused_families(await plain_graph(file, context))
     most = min(budget or _MOST, _MOST)
     plan = _widest(file, graphs, context, max_sequences, cache_tokens, threads, most, kv)
     if budget is None or plan.nbytes <= most:
@@ -141,6 +139,11 @@ async def plan_load(
         fit.require()
     tokens = plan.cache_tokens
     return plan_memory(file, graphs, context, tokens, max_sequences, threads, streamed, kv=kv)
+
+
+async def plain_graph(file: ModelFile, context_length: int) -> Graph:
+    """Return a model's graph, not fused."""
+    return build_graph(file, context_length=context_length, constants=await read_constants(file))
 
 
 @dataclass(frozen=True)
@@ -251,7 +254,7 @@ def plan_memory(
         layout.take(apart * threads),
         apart,
     )
-    rows = {name: _capacities(name, chunk, max_sequences) for name in graphs}
+    rows = {name: capacities(name, chunk, max_sequences) for name in graphs}
     needed = max(scratches.scratch_bytes(graphs[n], rows[n]) for n in graphs)
     private = max(scratches.private_bytes(graph) for graph in graphs.values())
     area = layout.take(private * threads)
@@ -301,17 +304,17 @@ def assemble(
         functions: dict[Family, tuple[Piece, ...]] = {}
         layers, rooms = plan.own.weights.streamed, plan.own.weights.experts
         for name, graph in plan.graphs.items():
-            if name == "all" and not complete:
+            if name.startswith("all") and not complete:
                 continue
             lowering = lower.Lowering(
                 kernels,
                 plan.own,
                 plan.activations[name],
                 plan.scratch,
-                _capacities(name, plan.chunk, plan.max_sequences),
-                many=name != "decode",
+                capacities(name, plan.chunk, plan.max_sequences),
+                many=not name.startswith("decode"),
             )
-            drawn = _draws(draws, plan, graph) if name == "decode" else ()
+            drawn = _draws(draws, plan, name, graph) if name.startswith("decode") else ()
             cut = parts(graph, layers, () if rooms is None else rooms.places)
             pieces: list[Piece] = []
             for number, part in enumerate(cut):
@@ -330,11 +333,11 @@ def assemble(
         return Program(module.assemble(), calls, functions, tunings)
 
 
-def _draws(kernel: Function, plan: Plan, graph: Graph) -> tuple[steps.Call, ...]:
+def _draws(kernel: Function, plan: Plan, family: Family, graph: Graph) -> tuple[steps.Call, ...]:
     """Return the call with which a step of decode ends: a token for each of its rows."""
     if graph.logits is None:
         return ()
-    at, own, row = plan.activations["decode"].at(graph.logits), plan.sampler, 4 * graph.vocabulary
+    at, own, row = plan.activations[family].at(graph.logits), plan.sampler, 4 * graph.vocabulary
     values = (
         *(steps.Moving(at, row), row),
         *(steps.Moving(own.records, sample.RECORD_BYTES), steps.COUNT),
@@ -395,11 +398,13 @@ def threads_for(cores: int) -> int:
     return cores if cores <= 4 else min(8, max(4, cores // 2))
 
 
-def _capacities(family: Family, chunk: int, max_sequences: int) -> dict[Rows, int]:
-    if family == "decode":
+def capacities(family: Family, chunk: int, max_sequences: int) -> dict[Rows, int]:
+    """Return the most rows of a family's steps."""
+    if family.startswith("decode"):
         return dict.fromkeys(Rows, max_sequences)
-    tokens = min(LOGITS_CHUNK, chunk) if family == "all" else chunk
-    outputs = tokens if family == "all" else 1
+    every = family.startswith("all")
+    tokens = min(LOGITS_CHUNK, chunk) if every else chunk
+    outputs = tokens if every else 1
     return {Rows.TOKENS: tokens, Rows.OUTPUTS: outputs, Rows.SEQUENCES: max_sequences}
 
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidRequestError, UnsupportedModelError
+from ..formats.lora import LoraAdapter
 from ..formats.model_file import ModelFile
 from ..graph.ops import Graph, Rows
 from ..wasm import host, kernel_set, pool, state, weights
@@ -26,46 +27,18 @@ from ..wasm.kernels.cache import KV_BLOCK, KvKind
 from ..wasm.scratch import bytes_read
 from ..wasm.streaming import Streamer
 from . import wasm_program
+from .adapters import Adapters, inputs_of, shelf
+from .families import Family
 from .prepared import Prepared
 from .runner_protocol import RowResult, StepResult, Want
 from .sampling import SamplingParams
-from .wasm_program import LOGITS_CHUNK, Family, Plan, mask_bytes
+from .wasm_adapters import WasmStacks, adaptable
+from .wasm_program import LOGITS_CHUNK, Plan, mask_bytes
+from .wasm_slot import Slot
 
-Assembler = Callable[[kernel_set.ChooseTuning | None, bool], wasm_program.Program]
-"""Makes the module with these Tunings (None: with the default ones), complete or not."""
+Assembler = Callable[[Plan, kernel_set.ChooseTuning | None, bool], wasm_program.Program]
+"""Makes a plan's module with these Tunings (None: with the default ones), complete or not."""
 Beside = Callable[[Awaitable[None], weights.Loader, Plan, host.Host, bool], Awaitable[None]]
-
-
-class _Slot:
-    """What the runner knows of a sequence."""
-
-    def __init__(self, sampling: SamplingParams, position: int = -1) -> None:
-        self.sampling = sampling
-        self.next_id = 0
-        self.position = position
-        """Of ``next_id``."""
-        self.masked = False
-        self._parameters: dict[bool, bytes] = {}
-
-    def record(self, slot: int, *, fresh: bool) -> bytes:
-        """Return what the sampler reads; not ``fresh``: the step reads a token of the answer."""
-        s = self.sampling
-        if self.masked not in self._parameters:
-            uses = sample.USES_PENALTIES * s.penalised | sample.USES_BIAS * bool(s.logit_bias)
-            self._parameters[self.masked] = sample.pack_parameters(
-                temperature=s.temperature,
-                top_k=s.top_k,
-                top_p=s.top_p,
-                min_p=s.min_p,
-                repetition=s.repetition_penalty,
-                frequency=s.frequency_penalty,
-                presence=s.presence_penalty,
-                uses=uses | sample.USES_MASK * self.masked,
-                seed=s.seed,
-            )
-        counted = self.next_id if s.penalised and not fresh else sample.NONE
-        place = sample.pack_place(self.position + 1, slot, counted)
-        return self._parameters[self.masked] + place
 
 
 class WasmRunner:
@@ -81,6 +54,7 @@ class WasmRunner:
         streamer: Streamer | ExpertStreamer | None = None,
         wide: bool = False,
         ready: Prepared | None = None,
+        file: ModelFile | None = None,
     ) -> None:
         some = next(iter(plan.graphs.values()))
         self.memory = memory
@@ -98,10 +72,18 @@ class WasmRunner:
         self.plan = plan
         self.streamer = streamer
         """Brings the layers or experts that are not in the memory; None where all are."""
+        self.adapters: Adapters | None = None
+        """LoRA adapters, once there was one."""
+        self._adapter_of: dict[int, tuple[int, float]] = {}
+        """Slot -> its adapter's number and strength."""
+        self._stacks = WasmStacks(memory, plan)
+        self._used = plan
+        """The plan whose program this is: with adapters, where there are any."""
+        self._file = file
         self._made = made
         self._state = plan.own
         self._crew = Crew(plan.threads)
-        self._slots = [_Slot(SamplingParams()) for _ in range(plan.max_sequences)]
+        self._slots = [Slot(SamplingParams()) for _ in range(plan.max_sequences)]
         self._queue: deque[StepResult] = deque()
         self._logits_at: int | None = None
         self._last_row = 0
@@ -118,7 +100,7 @@ class WasmRunner:
     def use(self, choose: kernel_set.ChooseTuning | None) -> None:
         """Compute from now on with kernels of this choice; None: the default. Between two steps."""
         self._choice = choose
-        program = self._made(choose, self._complete)
+        program = self._made(self._used, choose, self._complete)
         if self._step is not None and program.module == self._module:
             return
         self._program: wasm_program.Program = program
@@ -181,12 +163,14 @@ class WasmRunner:
         )
         guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat)
 
-        def made(chosen: kernel_set.ChooseTuning | None, complete: bool) -> wasm_program.Program:
+        def made(
+            used: Plan, chosen: kernel_set.ChooseTuning | None, complete: bool
+        ) -> wasm_program.Program:
             choice, relaxed = chosen or choose or guess, machine.relaxed
-            if ready and not complete and ready.program.agrees(choice):
+            if ready and used is plan and not complete and ready.program.agrees(choice):
                 return ready.program
             return wasm_program.assemble(
-                plan, choice, wide=wide, relaxed=relaxed, complete=complete
+                used, choice, wide=wide, relaxed=relaxed, complete=complete
             )
 
         memory = ready.memory if ready and ready.memory else None
@@ -194,7 +178,7 @@ class WasmRunner:
         if ready and await ready.weights_are_there():
             if on_progress is not None:
                 on_progress(plan.weights_bytes, plan.weights_bytes, 0.0)
-            return cls(memory, plan, made, machine, ready=ready)
+            return cls(memory, plan, made, machine, ready=ready, file=file)
         loader = weights.Loader(memory, plan.own.weights, file, shared=together > 1)
         loading = loader.load(on_progress)
         if early is None:
@@ -208,7 +192,7 @@ class WasmRunner:
             streamer = ExpertStreamer(loader, plan.own.weights.experts)
         elif plan.own.weights.streamed:
             streamer = Streamer(loader)
-        return cls(memory, plan, made, machine, streamer=streamer, wide=wide)
+        return cls(memory, plan, made, machine, streamer=streamer, wide=wide, file=file)
 
     # -- per slot --------------------------------------------------------------------------------
 
@@ -221,7 +205,7 @@ class WasmRunner:
         self, slot: int, sampling: SamplingParams, ids: Sequence[int], prompt_length: int
     ) -> None:
         """Write a slot's counts and bias where they are used; clears its mask."""
-        self._slots[slot] = _Slot(sampling, len(ids) - 1)
+        self._slots[slot] = Slot(sampling, len(ids) - 1)
         size = 4 * self.vocabulary
         sampler = self.plan.sampler
         if sampling.penalised:
@@ -244,26 +228,56 @@ class WasmRunner:
             at = self.plan.sampler.mask + slot * mask_bytes(self.vocabulary)
             self.memory.write(at, mask)
 
+    # -- adapters --------------------------------------------------------------------------------
+
+    async def add_adapter(self, adapter: LoraAdapter) -> None:
+        """Keep an adapter for the sequences that ask for it by name, from the next step on."""
+        if self.adapters is None and self._file is not None and "decode" in self.graphs:
+            plain = await wasm_program.plain_graph(self._file, self.context_length)
+            self.adapters = Adapters(adaptable(plain), self._file, self._stacks)
+        await shelf(self.adapters).add(adapter)
+
+    async def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; sequences that still use it go on without."""
+        if await shelf(self.adapters).remove(name) is None:
+            self._adapter_of.clear()
+
     def adapter_serial(self, name: str) -> int:
-        """Refuse an adapter: this backend takes none yet."""
-        raise InvalidRequestError(
-            f"The WebAssembly backend takes no adapters yet: leave {name[:80]!r} out, or load the "
-            "model with the backend webgpu.",
-            field="adapter",
-        )
+        """Return what tells an adapter from all others; InvalidRequestError where it is none."""
+        if self.adapters is None:
+            raise InvalidRequestError(
+                f"There is no adapter {name[:80]!r}: add it first.", field="adapter"
+            )
+        return self.adapters.find(name)[2]
 
     def set_adapter(self, slot: int, name: str | None) -> None:
-        """Choose the model as it is: there is no adapter."""
-        if name is not None:
-            self.adapter_serial(name)
+        """Choose the adapter of a slot's next steps; None: the model as it is."""
+        self._adapter_of.pop(slot, None)
+        if name is not None and self.adapters is not None:
+            number, strength, _ = self.adapters.find(name)
+            self._adapter_of[slot] = (number, strength)
+
+    def _family(self, family: Family, slots: Sequence[int]) -> Family:
+        """Return the family of a step of these rows, told which adapters they use."""
+        if self._used is not self._stacks.plan:
+            self._used = self._stacks.plan
+            self.graphs = self._used.graphs
+            self.use(self._choice)
+        if not any(slot in self._adapter_of for slot in slots):
+            return family
+        adapted: dict[Family, Family] = {"prefill": "prefill+", "all": "all+", "decode": "decode+"}
+        chosen = [self._adapter_of.get(slot, (0, 0.0)) for slot in slots]
+        for value, data in inputs_of(self.graphs[adapted[family]], chosen):
+            self.memory.write(self._used.activations[adapted[family]].at(value), data)
+        return adapted[family]
 
     # -- steps -----------------------------------------------------------------------------------
 
     async def prefill(self, slot: int, ids: Sequence[int], start: int, *, want: Want) -> None:
         """Compute one chunk of a sequence."""
         # Logits that nobody wants are one row's: less than another family costs at the start.
-        family: Family = "all" if want == "all" else "prefill"
-        if family == "all" and not self._complete:
+        family = self._family("all" if want == "all" else "prefill", [slot] * len(ids))
+        if want == "all" and not self._complete:
             self._complete = True
             self.use(self._choice)
         most = self.logits_chunk if want == "all" else self.prefill_chunk
@@ -275,7 +289,7 @@ class WasmRunner:
         self._inputs(ids, range(start, start + count), [slot] * count, outputs)
         await self._run(family, count, len(outputs), 1)
         if graph.logits is not None:
-            self._logits_at = self.plan.activations[family].at(graph.logits)
+            self._logits_at = self._used.activations[family].at(graph.logits)
             self._last_row = len(outputs) - 1
 
     async def sample(self, slot: int) -> None:
@@ -300,7 +314,8 @@ class WasmRunner:
 
     async def decode(self, slots: Sequence[int]) -> None:
         """Compute one decode step."""
-        graph = self._graph("decode")
+        family = self._family("decode", slots)
+        graph = self._graph(family)
         if graph.logits is None:
             raise UnsupportedModelError("This model makes embeddings; it cannot generate text.")
         own = [self._slots[slot] for slot in slots]
@@ -308,10 +323,10 @@ class WasmRunner:
         self._inputs([s.next_id for s in own], [s.position for s in own], slots, range(count))
         made = [s.record(slot, fresh=False) for s, slot in zip(own, slots, strict=True)]
         self.memory.write(records, b"".join(made))
-        await self._run("decode", count, count, count)
+        await self._run(family, count, count, count)
         words = array("I", self.memory.read(records, sample.RECORD_BYTES * count))
         ids = words[sample.CHOSEN // 4 :: sample.RECORD_BYTES // 4]
-        at = self.plan.activations["decode"].at(graph.logits)
+        at = self._used.activations[family].at(graph.logits)
         size = 4 * self.vocabulary
         drawn = [self._chosen(s, ids[i], at + i * size) for i, s in enumerate(slots)]
         self._queue.append(StepResult(tuple(drawn)))

@@ -11,7 +11,8 @@ from ..tuning.wasm_linear import CpuCapabilities, Shape
 from ..tuning.wasm_steps import Place, WasmStep
 from ..wasm import host, kernel_set
 from ..wasm.kernels import linear
-from .wasm_program import Family, Plan
+from .families import Family
+from .wasm_program import Plan
 from .wasm_runner import WasmRunner
 
 

@@ -343,11 +343,6 @@ class ChatModel:
         """
         from ..formats.lora import open_adapter
 
-        if not isinstance(self.runner, ModelRunner):
-            raise UnsupportedModelError(
-                "The WebAssembly backend takes no adapters yet: load the model with the backend "
-                "webgpu, or merge the adapter into it."
-            )
         adapter = await open_adapter(source, self.file, find)
         adapter = replace(adapter, name=name or adapter.name)
         await self.runner.add_adapter(adapter)
@@ -355,8 +350,7 @@ class ChatModel:
 
     async def remove_adapter(self, name: str) -> None:
         """Forget an adapter. Raises InvalidRequestError where there is none of that name."""
-        if isinstance(self.runner, ModelRunner):
-            await self.runner.remove_adapter(name)
+        await self.runner.remove_adapter(name)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the engine and of its plans, and the memory on the device."""

@@ -54,6 +54,19 @@ class BrowserMemory:
         made.nbytes = count * PAGE
         return made
 
+    def grow(self, nbytes: int) -> None:
+        """Have at least so many bytes. Raises OutOfMemoryError."""
+        from pyodide.ffi import JsException
+
+        more = pages(nbytes) - self.nbytes // PAGE
+        if more <= 0:
+            return
+        try:
+            self._memory.grow(more)
+        except JsException as error:
+            raise no_room(nbytes) from error
+        self.nbytes += more * PAGE
+
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the memory."""
         if at < 0 or at + len(data) > self.nbytes:

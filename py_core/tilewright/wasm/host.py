@@ -36,6 +36,10 @@ class Memory(Protocol):
 
     nbytes: int
 
+    def grow(self, nbytes: int) -> None:
+        """Have at least so many bytes. Raises OutOfMemoryError."""
+        ...
+
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the memory."""
         ...

@@ -14,6 +14,7 @@ from ..errors import KernelError, UnsupportedModelError
 from ..graph.fuse import FusionPlan, fuse
 from ..graph.ops import (
     Activate,
+    Adapters,
     Add,
     AddRow,
     Attention,
@@ -175,6 +176,9 @@ class Lowering:
     def _products(self, nbytes: int) -> int:
         """Return scratch for products, behind the quantized x."""
         return (self._scratch_end - nbytes) // 64 * 64 - 64
+
+    def _Adapters(self, op: Adapters) -> None:
+        """Do nothing: the runner has written them."""
 
     # -- matrices --------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class NativeMemory:
         self._shared = shared
         self._threads: list[threading.Thread] = []
         try:
-            limits = wasmtime.Limits(count, MOST_PAGES if shared else count)
+            limits = wasmtime.Limits(count, MOST_PAGES)
             kind = wasmtime.MemoryType(limits, shared=shared)
             if shared:
                 self._memory = _shared_memory(wasmtime)(self._engine, kind)
@@ -62,6 +62,17 @@ class NativeMemory:
             raise no_room(nbytes) from error
         self.nbytes = count * PAGE
         _ask_for_large_pages(self._address(), self.nbytes)
+
+    def grow(self, nbytes: int) -> None:
+        """Have at least so many bytes. Raises OutOfMemoryError."""
+        more = pages(nbytes) - self.nbytes // PAGE
+        if more <= 0:
+            return
+        try:
+            self._memory.grow(more) if self._shared else self._memory.grow(self._store, more)
+        except self._wasmtime.WasmtimeError as error:
+            raise no_room(nbytes) from error
+        self.nbytes += more * PAGE
 
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the memory."""

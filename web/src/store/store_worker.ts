@@ -4,6 +4,7 @@
  */
 
 import { TilewrightError } from "../errors.ts";
+import { makeMemory } from "../wasm_memory.ts";
 import type { Begun, Call, Reply } from "./connect.ts";
 import { layOut, type Prepared } from "./prepared.ts";
 import { Store } from "./store.ts";
@@ -38,10 +39,9 @@ function turn(): Promise<void> {
 function begin(number: number, opened: StoredFile, prepared: Prepared): Begun | undefined {
   const { program, python, recipe } = prepared;
   if (!recipe.shared) return { program, python };
-  const pages = { initial: recipe.pages, maximum: recipe.pages, shared: true };
   let memory: WebAssembly.Memory;
   try {
-    memory = new WebAssembly.Memory(pages);
+    memory = makeMemory(recipe.pages, true);
   } catch {
     return undefined;
   }
