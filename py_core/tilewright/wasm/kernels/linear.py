@@ -14,7 +14,16 @@ from ...errors import KernelError
 from ..assembler import Function, Module, i32, select
 from .lanes import store_some
 from .packing import LANES
-from .tile import Method, Splat, Structure, Tuning, add_strips, add_tile, can_store
+from .tile import (
+    Method,
+    Splat,
+    Structure,
+    Tuning,
+    add_stored_tile,
+    add_strips,
+    add_tile,
+    can_store,
+)
 
 __all__ = ["Method", "Splat", "Structure", "Tuning", "add_linear", "default", "naive", "space"]
 
@@ -83,33 +92,37 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
         raise KernelError(f"{tuning.method} needs 8-bit activations and unsigned weights.")
     if tuning.stored and not can_store(structure, tuning.method):
         raise KernelError(f"{form.name} has more sums than one vector to store.")
+    stored = add_stored_tile(module, name + "_tile", structure, tuning) if tuning.stored else None
     pair = f.let(cells * (2 * form.cell_bytes))
     row = f.local("i32")
     # The widest strips first, then those of four rows.
     for high in dict.fromkeys((tuning.rows // LANES, 1)):
         with f.while_(lambda high=high: row + (LANES * high - LANES) < rows):  # type: ignore[misc]
             token = f.let(i32.const(0))
-            # Sums can only be stored where results will be.
-            several = (row + LANES * high <= rows) if tuning.stored else i32.const(1)
             for wide in dict.fromkeys((tuning.tokens, 1)):
-                goes = several if wide > 1 else i32.const(1)
-                end = f.let(select(goes, tokens - (wide - 1), i32.const(0)))
+                end = f.let(tokens - (wide - 1))
+                several = wide > 1
+                if several and stored is not None:  # sums can only be stored where results will be
+                    end.set(select(row + LANES * high <= rows, end, i32.const(0)))
                 with f.while_(lambda end=end, token=token: token < end):  # type: ignore[misc]
-                    first = x + token * x_row
-                    xs = [f.let(first + x_row * n) for n in range(wide)]
+                    first = f.let(x + token * x_row)
                     target = f.let(out + token * stride + (row << 2))
-                    outs = [target, *(f.let(target + stride * n) for n in range(1, wide))]
-                    step = 1 if wide > 1 and (tuning.apart or tuning.stored) else high
+                    step = 1 if several and (tuning.apart or stored is not None) else high
                     for strip in range(0, high, step):
                         at = f.let(row + LANES * strip) if strip else row
                         w = add_strips(f, form, weights + (at >> 3) * pair, pair, at, step)
-                        own = [f.let(x) for x in xs] if high > step else xs
-                        slots = outs if tuning.stored and wide > 1 else []
-                        sums = add_tile(f, structure, tuning, w, own, cells, slots, 16 * strip)
-                        for n, place in enumerate(outs):
+                        place = target + 16 * strip
+                        if several and stored is not None:
+                            f.do(f.call(stored, w[0].pointer, cells, first, x_row, place, stride))
+                            continue
+                        xs = [f.let(first + x_row * n) for n in range(wide)]
+                        sums = add_tile(f, structure, tuning, w, xs, cells, [])
+                        here = f.let(place)
+                        for n in range(wide):
                             for g in range(step):
-                                left = rows - at - LANES * g
-                                store_some(f, place, 16 * (strip + g), sums[g][n], left)
+                                store_some(f, here, 16 * g, sums[g][n], rows - at - LANES * g)
+                            if n + 1 < wide:
+                                here.set(here + stride)
                     token.set(token + wide)
             row.set(row + LANES * high)
     return f

@@ -18,6 +18,7 @@ from ..assembler import (
     Expr,
     Function,
     Local,
+    Module,
     f32,
     f32x4,
     i16x8,
@@ -133,7 +134,6 @@ def add_tile(
     xs: list[Local],
     cells: Local,
     slots: list[Local],
-    slot_at: int,
 ) -> list[list[Local]]:
     """Return the sums ``[strip][token]``, each f32x4, of whole rows.
 
@@ -149,8 +149,8 @@ def add_tile(
     with f.range(cells):
         for part, quants in enumerate(_parts(form)):
             if slots:
-                products.store(part, quants, slots, slot_at)
-                integers = [products.stored(part, slots, slot_at)]
+                products.store(part, quants, slots)
+                integers = [products.stored(part, slots)]
             else:
                 integers = products.sums(part, quants)
             for g, strip in enumerate(w):
@@ -170,6 +170,23 @@ def add_tile(
         for x in xs:
             x.set(x + (WIDE_BYTES if s.wide else BLOCK_BYTES))
     return totals
+
+
+def add_stored_tile(module: Module, name: str, s: Structure, tuning: Tuning) -> Function:
+    """Add ``<name>(strip, cells, x, x_row, out, stride)``: four rows by the Tuning's tokens.
+
+    A function of its own has all registers for itself.
+    """
+    f = module.function(name, ["i32"] * 6, export=False)
+    strip, cells, x, x_row, out, stride = f.parameters
+    xs, slots = [x], [out]
+    for addresses, step in ((xs, x_row), (slots, stride)):
+        for _ in range(1, tuning.tokens):
+            addresses.append(f.let(addresses[-1] + step))
+    (sums,) = add_tile(f, s, tuning, [_Strip(strip, 0)], xs, cells, slots)
+    for slot, total in zip(slots, sums, strict=True):
+        f.do(v128.store(slot, total))
+    return f
 
 
 def _parts(form: Packing) -> list[list[int]]:
@@ -206,7 +223,7 @@ class _Products:
             return self._sixteen(part, runs)
         return self._thirty_two(part, runs)
 
-    def store(self, part: int, runs: list[int], slots: list[Local], at: int) -> None:
+    def store(self, part: int, runs: list[int], slots: list[Local]) -> None:
         """Store the only strip's sums, a vector for each token: before zero points, or in 16 bits.
 
         A token's sums are complete before the next one's begin, so that few vectors are needed.
@@ -222,7 +239,7 @@ class _Products:
                 if _wraps(self._form):
                     minus = i16x8.const(-self._form.zero)
                     sums.insert(0, i16x8.mul(v128.load32_splat(x, offset=SUMS), minus))
-                f.do(v128.store(slot, _in_pairs(sums, i16x8.add), offset=at))
+                f.do(v128.store(slot, _in_pairs(sums, i16x8.add)))
             return
         for first in range(0, len(runs), 4):
             own = runs[first : first + 4]
@@ -251,14 +268,14 @@ class _Products:
                 ]
                 whole = _rows_of(*halves)
                 if first:
-                    whole = i32x4.add(whole, v128.load(slot, offset=at))
-                f.do(v128.store(slot, whole, offset=at))
+                    whole = i32x4.add(whole, v128.load(slot))
+                f.do(v128.store(slot, whole))
 
-    def stored(self, part: int, slots: list[Local], at: int) -> list[Expr]:
+    def stored(self, part: int, slots: list[Local]) -> list[Expr]:
         """Return what ``store`` has stored, as ``sums`` does for the only strip."""
         found: list[Expr] = []
         for x, slot in zip(self._xs, slots, strict=True):
-            whole: Expr = v128.load(slot, offset=at)
+            whole: Expr = v128.load(slot)
             if self._method == "relaxed16":
                 whole = i32x4.extadd_pairwise_i16x8_s(whole)
                 if self._form.zero and not _wraps(self._form):
