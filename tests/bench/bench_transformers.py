@@ -5,6 +5,10 @@ Models of the real shapes with random weights: ours as GGUF (``random_models.py`
 from npm into ``.build/rivals`` at the first run. Ours is tuned first. JSON lines with tokens per
 second by the clock and processor seconds of all of Chromium, then the ratios of both.
 
+Theirs takes minutes for what ours does in seconds. A measurement of it is given up once it has
+taken ``--prefill-enough`` (``--decode-enough``) times as long as ours, and at least ``--least``
+seconds: then its rate is a bound from above, the ratio one from below, and ``at_least`` names it.
+
     python3 build bench bench_transformers
     python tests/bench/bench_transformers.py [--models S M] [--prompts 128 512] [--tokens N]
 """
@@ -13,17 +17,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, Playwright, async_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py_core"), str(ROOT / "tests/bench"), str(ROOT / "tests/browser")]
@@ -80,7 +87,7 @@ globalThis.start = async ({ model }) => {
   globalThis.run = async ([prompt, count]) => {
     const times = [performance.now()];
     class Clock extends BaseStreamer {
-      put() { times.push(performance.now()); }
+      put() { times.push(performance.now()); console.log("token"); }
       end() {}
     }
     const made = (values) => new Tensor("int64", BigInt64Array.from(values, BigInt), [1, prompt]);
@@ -167,51 +174,153 @@ def build_page(folder: Path) -> None:
         shutil.copy(onnx / f"ort-wasm-simd-threaded.asyncify.{suffix}", folder / f"ort.{suffix}")
 
 
-async def measure(page: Page, prompt: int, tokens: int) -> dict[str, float]:
-    """Answer one prompt; return rates by the clock and by the processor."""
-    begun = processor_seconds()
-    times = await page.evaluate("(sizes) => globalThis.run(sizes)", [prompt, 1])
-    first = processor_seconds()
-    found = {
-        f"prefill_{prompt}": 1000 * prompt / (times[1] - times[0]),
-        f"prefill_{prompt}_per_cpu_s": prompt / (first - begun),
-    }
-    if tokens:
-        begun = processor_seconds()
-        times = await page.evaluate("(sizes) => globalThis.run(sizes)", [8, tokens + 1])
-        found["decode"] = 1000 * (len(times) - 2) / (times[-1] - times[1])
-        # the eight tokens of the prompt are in this, for both
-        found["decode_per_cpu_s"] = (len(times) - 1) / (processor_seconds() - begun)
-    return found
+@dataclass(frozen=True)
+class Found:
+    """What was measured of one engine."""
+
+    rates: dict[str, float]
+    at_most: frozenset[str] = frozenset()
+    """Names of the rates that are bounds: the engine was given up before it was done."""
+
+
+class Tab:
+    """A page with an engine in it, opened when it is needed and again after it was given up."""
+
+    def __init__(self, playwright: Playwright, address: str, engine: str, options: Any) -> None:
+        self._playwright = playwright
+        self._address = address
+        self._engine = engine
+        self._options = options
+        self._page: Page | None = None
+        self._puts: list[float] = []
+        """When theirs told of the prompt, and of each token."""
+
+    async def open(self) -> Page:
+        """Return the page, its engine loaded and warm."""
+        if self._page is None:
+            launch = self._playwright.chromium.launch
+            browser = await launch(executable_path=chromium(), args=FLAGS)
+            page = await browser.new_page()
+            page.set_default_timeout(0)
+            page.on("pageerror", lambda error: print(f"# {error}", file=sys.stderr))
+            page.on("console", lambda message: self._heard(message.text))
+            await page.goto(f"{self._address}/test.html")
+            if self._engine == "tilewright":
+                await page.evaluate(f"() => {{ {OURS} }}")
+            else:
+                await page.wait_for_function("() => globalThis.start")
+            await page.evaluate("(options) => globalThis.start(options)", self._options)
+            await page.evaluate("(sizes) => globalThis.run(sizes)", [8, 2])  # compiles
+            self._page = page
+        return self._page
+
+    def _heard(self, text: str) -> None:
+        if text == "token":
+            self._puts.append(time.perf_counter())
+
+    async def close(self) -> None:
+        """Close the browser, whatever it is doing."""
+        page, self._page = self._page, None
+        if page is not None and page.context.browser is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(page.context.browser.close(), 20)
+
+    async def run(
+        self, prompt: int, count: int, after: int, limit: float
+    ) -> tuple[list[float], bool]:
+        """Answer a prompt; return the times in seconds, from the start on, and whether it ended.
+
+        It is given up, and the page closed, ``limit`` seconds after the time number ``after``.
+        """
+        page = await self.open()
+        self._puts.clear()
+        begun = time.perf_counter()
+        answer = asyncio.ensure_future(
+            page.evaluate("(sizes) => globalThis.run(sizes)", [prompt, count])
+        )
+        while True:
+            done, _ = await asyncio.wait([answer], timeout=0.5)
+            if done:
+                return [at / 1000 for at in answer.result()], True
+            times = [begun, *self._puts[1:]]  # the first is of the prompt itself
+            now = time.perf_counter()
+            if len(times) > after and now - times[after] > limit:
+                answer.add_done_callback(lambda stopped: stopped.exception())
+                await self.close()
+                return [*times, now], False
+
+
+def decode_rate(times: list[float]) -> float:
+    """Return tokens per second after the first."""
+    return (len(times) - 2) / (times[-1] - times[1])
+
+
+async def measure_ours(tab: Tab, prompts: list[int], tokens: int) -> Found:
+    """Decode, then answer each prompt, by the clock and by the processor."""
+    endless = float("inf")
+    times, _ = await tab.run(8, tokens + 1, 0, endless)
+    rates = {"decode": decode_rate(times)}
+    for number, prompt in enumerate(prompts):
+        if not number:
+            await tab.run(prompt, 1, 0, endless)  # compiles
+        used = processor_seconds()
+        times, _ = await tab.run(prompt, 1, 0, endless)
+        rates[f"prefill_{prompt}"] = prompt / (times[1] - times[0])
+        rates[f"prefill_{prompt}_per_cpu_s"] = prompt / (processor_seconds() - used)
+    return Found(rates)
+
+
+async def measure_theirs(
+    tab: Tab, prompts: list[int], tokens: int, ours: Found, arguments: argparse.Namespace
+) -> Found:
+    """Do the same until it has taken long enough compared with ``ours``."""
+    rates: dict[str, float] = {}
+    bounds = set()
+
+    def limit(name: str, count: int, enough: float) -> float:
+        if name not in ours.rates:
+            return float("inf")
+        return max(enough * count / ours.rates[name], arguments.least)
+
+    longest = limit("decode", 1, arguments.decode_enough)
+    times, ended = await tab.run(8, tokens + 1, 1, longest)
+    rates["decode"] = decode_rate(times)
+    if not ended:
+        bounds.add("decode")
+    for prompt in prompts:
+        name = f"prefill_{prompt}"
+        await tab.open()
+        used = processor_seconds()
+        longest = limit(name, prompt, arguments.prefill_enough)
+        times, ended = await tab.run(prompt, 1, 0, longest)
+        rates[name] = prompt / (times[1] - times[0])
+        if ended:
+            rates[f"{name}_per_cpu_s"] = prompt / (processor_seconds() - used)
+        else:
+            bounds.add(name)
+    return Found(rates, frozenset(bounds))
 
 
 async def run_engine(
-    engine: str, site: Path, models: Path, model: str, arguments: argparse.Namespace
-) -> dict[str, float]:
+    engine: str, scratch: Path, model: str, ours: Found, arguments: argparse.Namespace
+) -> Found:
     """Open an engine's page and measure it."""
+    own = engine == "tilewright"
+    site, models = (ROOT / "dist", FOLDER) if own else (scratch, SCRATCH / "models")
     app = without_policy(create_app(site, models))
-    found: dict[str, float] = {}
     async with serving(app) as address, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        page = await browser.new_page()
-        page.set_default_timeout(0)
-        page.on("pageerror", lambda error: print(f"# {error}", file=sys.stderr))
-        await page.goto(f"{address}/test.html")
-        if engine == "tilewright":
-            await page.evaluate(f"() => {{ {OURS} }}")
-        else:
-            await page.wait_for_function("() => globalThis.start")
-        options = {"model": model, "budget": arguments.budget}
-        await page.evaluate("(options) => globalThis.start(options)", options)
-        await page.evaluate("(sizes) => globalThis.run(sizes)", [8, 2])  # compiles
-        for number, prompt in enumerate(arguments.prompts):
-            if engine == "tilewright":
-                await page.evaluate("(sizes) => globalThis.run(sizes)", [prompt, 1])
-            found |= await measure(page, prompt, 0 if number else arguments.tokens[engine])
-            line = {"bench": "transformers", "engine": engine, "model": model}
-            rounded = {key: round(value, 3) for key, value in found.items()}
-            print(json.dumps({**line, **rounded}), flush=True)
-        await browser.close()
+        tab = Tab(playwright, address, engine, {"model": model, "budget": arguments.budget})
+        try:
+            if own:
+                found = await measure_ours(tab, arguments.prompts, 4 * arguments.tokens)
+            else:
+                given = arguments.prompts, arguments.tokens, ours, arguments
+                found = await measure_theirs(tab, *given)
+        finally:
+            await tab.close()
+    line = {"bench": "transformers", "engine": engine, "model": model}
+    rounded = {key: round(value, 3) for key, value in found.rates.items()}
+    print(json.dumps({**line, **rounded, "at_most": sorted(found.at_most)}), flush=True)
     return found
 
 
@@ -220,18 +329,19 @@ async def compare(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         build_page(Path(scratch))
         for model in arguments.models:
-            sides = []
+            ours = Found({})
             for engine in arguments.engines:
-                ours = engine == "tilewright"
-                site = ROOT / "dist" if ours else Path(scratch)
-                models = FOLDER if ours else SCRATCH / "models"
-                sides.append(await run_engine(engine, site, models, model, arguments))
-            if len(sides) == 2:
-                ours_found, theirs_found = sides
+                found = await run_engine(engine, Path(scratch), model, ours, arguments)
+                if engine == "tilewright":
+                    ours = found
+                    continue
                 ratios = {
-                    key: round(ours_found[key] / value, 1) for key, value in theirs_found.items()
+                    key: round(ours.rates[key] / rate, 1)
+                    for key, rate in found.rates.items()
+                    if key in ours.rates
                 }
-                print(json.dumps({"bench": "transformers_ratio", "model": model, **ratios}))
+                line = {"bench": "transformers_ratio", "model": model, **ratios}
+                print(json.dumps({**line, "at_least": sorted(found.at_most)}), flush=True)
 
 
 def main() -> None:
@@ -240,19 +350,13 @@ def main() -> None:
     add = parser.add_argument
     add("--models", nargs="+", default=["S", "M"], choices=sorted(random_models.SHAPES))
     add("--prompts", nargs="+", type=int, default=[128, 512])
-    add(
-        "--tokens",
-        type=int,
-        default=4,
-        help="decoded by transformers.js; ours decodes 4 times as many",
-    )
+    add("--tokens", type=int, default=4, help="decoded by theirs; ours decodes 4 times as many")
     add("--budget", type=float, default=25.0, help="seconds of tuning")
     add("--engines", nargs="+", default=["tilewright", "transformers.js"])
+    add("--prefill-enough", type=float, default=3.2, help="times our time, then theirs is given up")
+    add("--decode-enough", type=float, default=9.0)
+    add("--least", type=float, default=40.0, help="seconds that theirs gets in any case")
     arguments = parser.parse_args()
-    arguments.tokens = {
-        "tilewright": 4 * arguments.tokens,
-        "transformers.js": arguments.tokens,
-    }
     install()
     make_models(arguments.models)
     asyncio.run(compare(arguments))

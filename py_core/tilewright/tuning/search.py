@@ -35,6 +35,10 @@ _AT_LEAST = 3
 """Candidates besides naive and default that a kernel gets which must be finished."""
 GRACE = 2.0
 """Seconds by which these may exceed the whole budget."""
+_DUELS = 3
+"""Times that what would replace the default is timed in turn with it."""
+_DUEL_BURST = 0.03
+"""Seconds of such a burst, about: the round trip to the device must not count."""
 _LONG = 0.05
 """Seconds of a run for verifying that is not timed again."""
 
@@ -122,7 +126,7 @@ async def search(
     limit = ABORT * outcome.best.seconds
     outcome.finalists = [found for found in outcome.finalists if found.seconds <= limit]
     await _halve(bench, outcome, count, until)
-    prefer_default(outcome)
+    await _duel(bench, outcome)
     return outcome
 
 
@@ -144,9 +148,21 @@ async def _halve(bench: Measuring, outcome: Outcome, count: int, until: float) -
             break
 
 
-def prefer_default(outcome: Outcome) -> None:
-    """Put the default first where nothing is clearly faster."""
-    default = outcome.default
-    if default is None or outcome.best.seconds < GAIN * default.seconds:
+async def _duel(bench: Measuring, outcome: Outcome) -> None:
+    """Put the default first unless the best is clearly faster, also in turn with it.
+
+    Earlier bursts of one of them may have met a busy machine.
+    """
+    best, default = outcome.best, outcome.default
+    if default is None or best is default:
         return
-    outcome.finalists = [default, *(c for c in outcome.finalists if c is not default)]
+    faster = best.seconds < GAIN * default.seconds
+    if faster:
+        count = min(max(round(_DUEL_BURST / max(default.seconds, 1e-7)), 1), _MOST)
+        pairs = [
+            (await bench.measure(best, count), await bench.measure(default, count))
+            for _ in range(_DUELS)
+        ]
+        faster = min(pair[0] for pair in pairs) < GAIN * min(pair[1] for pair in pairs)
+    if not faster:
+        outcome.finalists = [default, *(c for c in outcome.finalists if c is not default)]
