@@ -62,7 +62,8 @@ def bench_format(quant: str) -> None:
     weights, x = 64, 64 + nbytes
     packed = x + 4 * TOKENS * COLUMNS
     out = packed + TOKENS * x_row
-    memory = NativeMemory(out + 4 * max(ROWS, TOKENS * 3072) + 64)
+    scratch = out + 4 * max(ROWS, TOKENS * 3072)
+    memory = NativeMemory(scratch + linear.SCRATCH_BYTES)
     memory.write(weights, cells.tobytes())
     memory.write(x, rng.standard_normal((TOKENS, COLUMNS)).astype(np.float32).tobytes())
     for many in (False, True):
@@ -80,7 +81,10 @@ def bench_format(quant: str) -> None:
                 name, x, 4 * COLUMNS, COLUMNS // 32, TOKENS, packed
             )
             kernel = memory.instantiate(data)
-            call = ("product", weights, COLUMNS // 32, rows, packed, x_row, tokens, out, 4 * rows)
+            call = (
+                *("product", weights, COLUMNS // 32, rows, packed),
+                *(x_row, tokens, out, 4 * rows, scratch),
+            )
             best = seconds(lambda k=kernel, c=call: k.call(*c))
             line = {
                 "bench": "wasm kernel",

@@ -32,7 +32,7 @@ from .workload import Subject, total_cost
 Choose = Callable[[Any, Any, Any], Any]
 WARM = 0.02
 """Seconds that a candidate runs before it is timed where engines compile better code meanwhile."""
-_OPERANDS = 8
+_OPERANDS = 9
 """Of a linear kernel."""
 _MARK = b"\xad\xde\xc0\x7f"
 """A quiet NaN that no kernel computes."""
@@ -97,7 +97,8 @@ class WasmStep:
         columns = max((m.columns for m in self._matrices), default=0)
         self._columns = columns
         self._row_bytes = {w: quantize.activation_bytes(columns, wide=w) for w in (False, True)}
-        self._narrow = place.room + 4 * _OPERANDS * TRIAL_CALLS
+        self._scratch = place.room + 4 * _OPERANDS * TRIAL_CALLS
+        self._narrow = self._scratch + linear.SCRATCH_BYTES
         self._broad = self._narrow + self.capacity * self._row_bytes[False]
         self.out = self._broad + self.capacity * self._row_bytes[True]
         """Address of the results, f32[tokens][rows]."""
@@ -167,6 +168,7 @@ class WasmStep:
             self.used,
             self.out,
             4 * matrix.rows,
+            self._scratch,
         )
         products = self.capacity * matrix.rows * matrix.columns
         cost = Cost(form.nbytes(matrix.rows, matrix.columns), 2 * products)

@@ -214,6 +214,7 @@ class Lowering:
             op.out.rows,
             Moving(target[0], 4),
             target[1],
+            self._private,
         )
         if epilogue.nothing:
             return

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..graph.ops import ExpertLinear, Graph, Linear, Rope, Route, Rows
-from .kernels import cache, quantize
+from .kernels import cache, linear, quantize
 from .weights import matrix_bytes
 
 TRIAL_TOKENS = 32
@@ -50,12 +50,13 @@ def trial_bytes(graph: Graph) -> int:
             most = max(most, 4 * rows * (TRIAL_TOKENS if many else 1))
             columns = max(columns, op.weight.columns)
     x = sum(quantize.activation_bytes(columns + 31, wide=wide) for wide in (False, True))
-    return 32 * TRIAL_CALLS + TRIAL_TOKENS * x + max(most, 4 * columns) + 128
+    calls = 36 * TRIAL_CALLS + linear.SCRATCH_BYTES
+    return calls + TRIAL_TOKENS * x + max(most, 4 * columns) + 128
 
 
 def private_bytes(graph: Graph) -> int:
     """Return the bytes of scratch that every thread needs for itself."""
-    least = 4 * cache.KV_BLOCK
+    least = max(4 * cache.KV_BLOCK, linear.SCRATCH_BYTES)
     for op in graph.ops:
         if isinstance(op, Rope):
             least = max(least, 8 * len(op.table.frequencies))

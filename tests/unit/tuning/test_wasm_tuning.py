@@ -72,7 +72,7 @@ async def test_wrong_and_slow_candidates_lose(monkeypatch: pytest.MonkeyPatch) -
         if not isinstance(tuning, Doubling | Idle | Dawdling):
             return add(module, name, structure, tuning)
         inner = add(module, "inner", structure, linear.Tuning())
-        f = module.function(name, ["i32"] * 8)
+        f = module.function(name, ["i32"] * 9)
         if isinstance(tuning, Doubling):
             # Half of the cells: another sum.
             weights, cells, *rest = f.parameters

@@ -94,7 +94,7 @@ def test_every_candidate_is_the_numpy_twin(quant: str) -> None:
             linear.add_linear(module, "product", structure, tuning)
             memory.write(OUT, b"\xff" * 4 * tokens * rows)
             memory.instantiate(module.assemble()).call(
-                "product", 64, columns // 32, rows, at, x_row, tokens, OUT, 4 * rows
+                "product", 64, columns // 32, rows, at, x_row, tokens, OUT, 4 * rows, SCRATCH
             )
             y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32)
             y = y.reshape(tokens, rows)
@@ -121,7 +121,7 @@ def test_floats(quant: str, columns: int) -> None:
         floats.add_float_embed(module)
         made = memory.instantiate(module.assemble())
         made.call(f"repack_{quant}", RAW, rows, columns, 64, 0, SCRATCH)
-        made.call("product", 64, columns, rows, X, 4 * columns, tokens, OUT, 4 * rows)
+        made.call("product", 64, columns, rows, X, 4 * columns, tokens, OUT, 4 * rows, 0)
         y = np.frombuffer(memory.read(OUT, 4 * tokens * rows), np.float32).reshape(tokens, rows)
         np.testing.assert_allclose(y, x @ weight.T, rtol=1e-5, atol=1e-5)
         memory.write(IDS, np.array([20, 4], np.uint32).tobytes())

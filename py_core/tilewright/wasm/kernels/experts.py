@@ -96,7 +96,7 @@ def add_experts(module: Module, linear: Function, *, listed: bool = False) -> Fu
             with f.if_(i32.ge_u(expert, count)):
                 expert.set(0)
             place = i32.load(size + (expert << 2)) if listed else expert * size
-            f.do(f.call(linear, weights + place, cells, rows, source, 0, 1, out, 0))
+            f.do(f.call(linear, weights + place, cells, rows, source, 0, 1, out, 0, 0))
             source.set(source + x_used)
             out.set(out + out_used)
         x.set(x + x_token)

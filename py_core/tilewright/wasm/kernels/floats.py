@@ -18,9 +18,12 @@ def float_bytes(rows: int, columns: int) -> int:
 
 
 def add_float_linear(module: Module, name: str, *, rows: int = 16, tokens: int = 1) -> Function:
-    """Add ``<name>(weights, columns, rows, x, x_row, tokens, out, stride)``."""
-    f = module.function(name, ["i32"] * 8)
-    weights, columns, count, x, x_row, batch, out, stride = f.parameters
+    """Add ``<name>(weights, columns, rows, x, x_row, tokens, out, stride, scratch)``.
+
+    It needs no scratch, but is called like the integer kernels.
+    """
+    f = module.function(name, ["i32"] * 9)
+    weights, columns, count, x, x_row, batch, out, stride = f.parameters[:8]
     strip = f.let(columns << 4)
     row = f.local("i32")
     zero = f32x4.const(0.0)

@@ -2,8 +2,9 @@
 
 Structure is the layout (``packing.py``); Tuning is how the products are made and how many rows and
 tokens one tile (``tile.py``) has. All candidates compute the same integers. Adds
-``<name>(weights, cells, rows, x, x_row, tokens, out, stride)``: cells are columns / 32, rows of x
-are ``x_row``, those of out ``stride`` bytes apart; x is what ``quantize`` wrote.
+``<name>(weights, cells, rows, x, x_row, tokens, out, stride, scratch)``: cells are columns / 32,
+rows of x are ``x_row``, those of out ``stride`` bytes apart; x is what ``quantize`` wrote; scratch
+has ``SCRATCH_BYTES``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ..assembler import Function, Module, i32, select
 from .lanes import store_some
 from .packing import LANES
 from .tile import (
+    SCRATCH_BYTES,
     Method,
     Splat,
     Structure,
@@ -25,7 +27,17 @@ from .tile import (
     can_store,
 )
 
-__all__ = ["Method", "Splat", "Structure", "Tuning", "add_linear", "default", "naive", "space"]
+__all__ = [
+    "SCRATCH_BYTES",
+    "Method",
+    "Splat",
+    "Structure",
+    "Tuning",
+    "add_linear",
+    "default",
+    "naive",
+    "space",
+]
 
 
 def naive(structure: Structure) -> Tuning:
@@ -38,7 +50,7 @@ def default(structure: Structure, *, many: bool, relaxed: bool, splat: Splat = "
     plain = structure.packing.quants == "byte" or structure.wide
     method: Method = "relaxed16" if relaxed and not plain else "dot16"
     together = _together(structure, method, splat)
-    if not many or together.stored:
+    if not many or together.stored or together.apart:
         return together
     if plain:  # twice the registers
         return Tuning("dot16", 8, 2, splat)
@@ -85,8 +97,8 @@ def space(
 
 def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) -> Function:
     """Add the kernel to a module."""
-    f = module.function(name, ["i32"] * 8)
-    weights, cells, rows, x, x_row, tokens, out, stride = f.parameters
+    f = module.function(name, ["i32"] * 9)
+    weights, cells, rows, x, x_row, tokens, out, stride, scratch = f.parameters
     form = structure.packing
     if tuning.method != "dot16" and (structure.wide or form.quants == "byte"):
         raise KernelError(f"{tuning.method} needs 8-bit activations and unsigned weights.")
@@ -102,7 +114,7 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
             for wide in dict.fromkeys((tuning.tokens, 1)):
                 end = f.let(tokens - (wide - 1))
                 several = wide > 1
-                if several and stored is not None:  # sums can only be stored where results will be
+                if several and stored is not None:  # it takes whole strips
                     end.set(select(row + LANES * high <= rows, end, i32.const(0)))
                 with f.while_(lambda end=end, token=token: token < end):  # type: ignore[misc]
                     first = f.let(x + token * x_row)
@@ -113,10 +125,11 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
                         w = add_strips(f, form, weights + (at >> 3) * pair, pair, at, step)
                         place = target + 16 * strip
                         if several and stored is not None:
-                            f.do(f.call(stored, w[0].pointer, cells, first, x_row, place, stride))
+                            given = (w[0].pointer, cells, first, x_row, place, stride, scratch)
+                            f.do(f.call(stored, *given))
                             continue
                         xs = [f.let(first + x_row * n) for n in range(wide)]
-                        sums = add_tile(f, structure, tuning, w, xs, cells, [])
+                        sums = add_tile(f, structure, tuning, w, xs, cells)
                         here = f.let(place)
                         for n in range(wide):
                             for g in range(step):

@@ -44,6 +44,9 @@ from .quantize import (
 Method = Literal["dot16", "relaxed16", "relaxed32"]
 Splat = Literal["load", "shuffle"]
 
+SCRATCH_BYTES = 64
+"""What a tile of four tokens stores of a strip."""
+
 _CRUMBS = i32x4.const(0x03030303)
 _NIBBLES = i32x4.const(0x0F0F0F0F)
 
@@ -73,7 +76,7 @@ class Tuning:
     apart: bool = False
     """A tile of several tokens takes its rows four by four, after one another."""
     stored: bool = False
-    """So does this, and integer sums go through the memory of the result. Cranelift moves
+    """So does this, and integer sums go through memory. Cranelift moves
     arithmetic behind all loads up to the next store, and spills what was loaded; a splat whose
     only use comes before that store costs one instruction."""
 
@@ -133,11 +136,11 @@ def add_tile(
     w: list[_Strip],
     xs: list[Local],
     cells: Local,
-    slots: list[Local],
+    scratch: Local | None = None,
 ) -> list[list[Local]]:
     """Return the sums ``[strip][token]``, each f32x4, of whole rows.
 
-    ``slots``: where the only strip's integer sums are stored meanwhile, one address per token.
+    ``scratch``: where the only strip's integer sums are stored meanwhile, a vector per token.
     """
     form = s.packing
     scale_at = WIDE_SCALE if s.wide else SCALE
@@ -148,9 +151,9 @@ def add_tile(
     products = _Products(f, s, tuning, w, xs)
     with f.range(cells):
         for part, quants in enumerate(_parts(form)):
-            if slots:
-                products.store(part, quants, slots)
-                integers = [products.stored(part, slots)]
+            if scratch is not None:
+                products.store(part, quants, scratch)
+                integers = [products.stored(part, scratch)]
             else:
                 integers = products.sums(part, quants)
             for g, strip in enumerate(w):
@@ -173,19 +176,19 @@ def add_tile(
 
 
 def add_stored_tile(module: Module, name: str, s: Structure, tuning: Tuning) -> Function:
-    """Add ``<name>(strip, cells, x, x_row, out, stride)``: four rows by the Tuning's tokens.
+    """Add ``<name>(strip, cells, x, x_row, out, stride, scratch)``: four whole rows.
 
-    A function of its own has all registers for itself.
+    By the Tuning's tokens. A function of its own has all registers for itself.
     """
-    f = module.function(name, ["i32"] * 6, export=False)
-    strip, cells, x, x_row, out, stride = f.parameters
-    xs, slots = [x], [out]
-    for addresses, step in ((xs, x_row), (slots, stride)):
-        for _ in range(1, tuning.tokens):
-            addresses.append(f.let(addresses[-1] + step))
-    (sums,) = add_tile(f, s, tuning, [_Strip(strip, 0)], xs, cells, slots)
-    for slot, total in zip(slots, sums, strict=True):
-        f.do(v128.store(slot, total))
+    f = module.function(name, ["i32"] * 7, export=False)
+    strip, cells, x, x_row, out, stride, scratch = f.parameters
+    xs = [x]
+    for _ in range(1, tuning.tokens):
+        xs.append(f.let(xs[-1] + x_row))
+    (sums,) = add_tile(f, s, tuning, [_Strip(strip, 0)], xs, cells, scratch)
+    for total in sums:
+        f.do(v128.store(out, total))
+        out.set(out + stride)
     return f
 
 
@@ -223,7 +226,7 @@ class _Products:
             return self._sixteen(part, runs)
         return self._thirty_two(part, runs)
 
-    def store(self, part: int, runs: list[int], slots: list[Local]) -> None:
+    def store(self, part: int, runs: list[int], scratch: Local) -> None:
         """Store the only strip's sums, a vector for each token: before zero points, or in 16 bits.
 
         A token's sums are complete before the next one's begin, so that few vectors are needed.
@@ -231,7 +234,7 @@ class _Products:
         f = self._f
         if self._method == "relaxed16":
             quads = [(run, f.let(four)) for run, (four,) in self._visits(runs)]
-            for x, slot in zip(self._xs, slots, strict=True):
+            for n, x in enumerate(self._xs):
                 sums: list[Expr] = []
                 for run, quad in quads:
                     four = v128.load32_splat(x, offset=4 * run)
@@ -239,7 +242,7 @@ class _Products:
                 if _wraps(self._form):
                     minus = i16x8.const(-self._form.zero)
                     sums.insert(0, i16x8.mul(v128.load32_splat(x, offset=SUMS), minus))
-                f.do(v128.store(slot, _in_pairs(sums, i16x8.add)))
+                f.do(v128.store(scratch, _in_pairs(sums, i16x8.add), offset=16 * n))
             return
         for first in range(0, len(runs), 4):
             own = runs[first : first + 4]
@@ -247,7 +250,7 @@ class _Products:
                 [f.let(self._w[0].widened(16 * run + 8 * half, True)) for half in range(2)]
                 for run in own
             ]
-            for x, slot in zip(self._xs, slots, strict=True):
+            for n, x in enumerate(self._xs):
                 vectors = [f.let(v128.load(x, offset=8 * run)) for run in own[::2]]
                 fours = [
                     f.let(shuffle32(vector, vector, (lane, lane + 1) * 2))
@@ -268,14 +271,14 @@ class _Products:
                 ]
                 whole = _rows_of(*halves)
                 if first:
-                    whole = i32x4.add(whole, v128.load(slot))
-                f.do(v128.store(slot, whole))
+                    whole = i32x4.add(whole, v128.load(scratch, offset=16 * n))
+                f.do(v128.store(scratch, whole, offset=16 * n))
 
-    def stored(self, part: int, slots: list[Local]) -> list[Expr]:
+    def stored(self, part: int, scratch: Local) -> list[Expr]:
         """Return what ``store`` has stored, as ``sums`` does for the only strip."""
         found: list[Expr] = []
-        for x, slot in zip(self._xs, slots, strict=True):
-            whole: Expr = v128.load(slot)
+        for n, x in enumerate(self._xs):
+            whole: Expr = v128.load(scratch, offset=16 * n)
             if self._method == "relaxed16":
                 whole = i32x4.extadd_pairwise_i16x8_s(whole)
                 if self._form.zero and not _wraps(self._form):
