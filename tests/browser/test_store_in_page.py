@@ -1,6 +1,6 @@
 """The store of models against a scripted hub: nothing is lost, whatever breaks on the way.
 
-Which test has which fault (those of ``tests/unit/cli/test_hub.py`` are the same natively):
+Which test has which fault (natively ``tests/unit/cli/test_hub_faults.py`` has such a table):
 
 | fault | test |
 |---|---|

@@ -30,6 +30,9 @@ class Hub:
     break_after: list[int] = field(default_factory=list)
     """The next answers of the storage end after so many bytes."""
     damage: bool = False
+    hold_after: int = 1 << 30
+    """After so many answers of the storage the others wait for ``go``."""
+    go: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(path, Range) of the storage's GETs."""
     sent: int = 0
@@ -97,6 +100,8 @@ class _Storage(_Base):
         hub.asked.append((path, asked))
         if "Authorization" in self.headers:
             hub.tokens_seen.append(self.headers["Authorization"])
+        if len(hub.asked) > hub.hold_after:
+            hub.go.wait(60)
         if hub.refusals:
             return self.answer(*hub.refusals.pop(0))
         content = bytearray(hub.files[path])

@@ -212,10 +212,22 @@ class _Download:
             count = min(len(data), start + PIECE - at)
             had = self._got.get(start, 0)
             if at <= start + had < at + count:
-                os.pwrite(handle, data[:count], at)
+                self._write(handle, data[:count], at)
                 self._got[start] = at + count - start
                 self._counter.add(at + count - start - had)
             at, data = at + count, data[count:]
+
+    def _write(self, handle: int, data: bytes, at: int) -> None:
+        try:
+            while data:
+                count = os.pwrite(handle, data, at)
+                data, at = data[count:], at + count
+        except OSError as error:  # not the network's, which would be tried again
+            raise SourceError(
+                f"{self._part} cannot be written ({error.strerror}): make room or set "
+                "HF_HUB_CACHE, then go on with the same command.",
+                reason="disk",
+            ) from error
 
     def _recall(self) -> None:
         """Read which bytes a former run left; nothing where the file is another one."""
