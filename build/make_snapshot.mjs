@@ -26,6 +26,7 @@ from tilewright.serve import snapshot, worker
 snapshot.rehearse()
 del importlib, snapshot, worker
 gc.collect()
+gc.freeze()  # what is in the snapshot stays: collections need not look at it
 del gc
 `);
 await writeFile(out, pyodide.makeMemorySnapshot());

@@ -235,12 +235,14 @@ async def main_thread(browser: Browser, address: str) -> None:
             for e in events
             if e.get("name") == "thread_name" and e["args"]["name"] == "CrRendererMain"
         }
+        own = [e for e in events if e["pid"] in ours and (e["pid"], e.get("tid")) in main]
+        # What the driver of this test asks of the page is none of its own work.
+        driver = [e["ts"] for e in own if "DevToolsSession" in json.dumps(e.get("args", {}))]
         tasks = [
             e.get("tdur", 0) / 1000
-            for e in events
+            for e in own
             if e.get("name") == "ThreadControllerImpl::RunTask"
-            and e["pid"] in ours
-            and (e["pid"], e["tid"]) in main
+            and not any(e["ts"] <= at <= e["ts"] + e["dur"] for at in driver)
         ]
         slow = sum(ms > FRAME_MS for ms in tasks)
         numbers = {"tasks": len(tasks), "over_16_ms": slow, "longest_ms": round(max(tasks), 1)}

@@ -40,7 +40,9 @@ ANSWER = """async (backend) => {
   for await (const part of stream) if (part.choices[0]?.delta.content) note("first token");
   note("done");
   await SNAPSHOT_KEPT();
-  return { at, backend: engine.info.backend };
+  const { backend: used } = engine.info;
+  await engine.unload();
+  return { at, backend: used };
 }""".replace("SNAPSHOT_KEPT", SNAPSHOT_KEPT)
 
 

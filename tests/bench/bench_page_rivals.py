@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from in_chromium import serving, without_policy
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Playwright, async_playwright
 
 from tilewright.serve.http import create_app
 
@@ -42,6 +42,7 @@ TILEWRIGHT = """async () => {
   const sampling = { max_tokens: 1, ignore_eos: true };
   for await (const _ of engine.complete({ ids: [3, 4], sampling })) {}
   await SNAPSHOT_KEPT();
+  await engine.unload();
   return ready;
 }""".replace("SNAPSHOT_KEPT", SNAPSHOT_KEPT)
 RIVAL = "async () => { await globalThis.start(); return performance.now(); }"
@@ -112,11 +113,15 @@ def build(folder: Path) -> None:
     (folder / "identity.onnx").write_bytes(IDENTITY)
 
 
-async def visits(browser: Browser, address: str, script: str) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of first and of later visits."""
+async def visits(
+    playwright: Playwright, address: str, script: str
+) -> tuple[list[float], list[float]]:
+    """Return the milliseconds of first and of later visits of a visitor with a profile on disk."""
     cold, warm = [], []
     for _ in range(COLD):
-        context = await browser.new_context()
+        profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        launch = playwright.chromium.launch_persistent_context
+        context = await launch(profile.name, executable_path=chromium(), args=FLAGS)
         for visit in range(1 + WARM):
             page = await context.new_page()
             await page.goto(address)
@@ -125,6 +130,7 @@ async def visits(browser: Browser, address: str, script: str) -> tuple[list[floa
             (warm if visit else cold).append(found)
             await page.close()
         await context.close()
+        profile.cleanup()
     return cold, warm
 
 
@@ -133,7 +139,6 @@ async def measure(folder: Path) -> None:
     build(folder)
     best: dict[str, tuple[float, float]] = {}
     async with AsyncExitStack() as stack, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         for site, names in ((ROOT / "dist", ["tilewright"]), (folder, list(SCRIPTS))):
             app = without_policy(create_app(site, MODEL.parent))
             address = await stack.enter_async_context(serving(app))
@@ -141,7 +146,7 @@ async def measure(folder: Path) -> None:
                 ours = name == "tilewright"
                 page = f"{address}/{'test' if ours else name}.html"
                 try:
-                    cold, warm = await visits(browser, page, TILEWRIGHT if ours else RIVAL)
+                    cold, warm = await visits(playwright, page, TILEWRIGHT if ours else RIVAL)
                 except Exception as error:  # a rival that does not start is a result too
                     print(json.dumps({"bench": "page ready", "engine": name, "error": repr(error)}))
                     continue
@@ -149,7 +154,6 @@ async def measure(folder: Path) -> None:
                 numbers = {"cold_ms": round(min(cold)), "warm_ms": round(min(warm))}
                 line = {"bench": "page ready", "engine": name, **numbers, "ends": ENDS[name]}
                 print(json.dumps(line), flush=True)
-        await browser.close()
     loaders = [warm for name, (_, warm) in best.items() if name not in ("tilewright", "WebLLM")]
     if loaders and "tilewright" in best:
         ratio = best["tilewright"][1] / min(loaders)

@@ -46,7 +46,6 @@ export async function startPython(
   environment: Record<string, string> = {},
 ): Promise<PyodideInterface> {
   const files = runtimeFiles();
-  bridge.expectAdapter();
   const engine = fetchEngine(files);
   const kept = files.snapshot ? await keptParts(partsOf(files)) : undefined;
   performance.mark("tilewright: snapshot read");

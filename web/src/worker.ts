@@ -7,6 +7,7 @@
  */
 
 import { TilewrightError } from "./errors.ts";
+import { expectAdapter } from "./gpu_bridge.ts";
 import type { Adapter, Inspect, Load, Request, Response } from "./protocol.ts";
 import { installOpenAI, keepSnapshot, runtimeFiles, startPython } from "./runtime.ts";
 import { type ModelPlace, type OpenedModel, openModel } from "./store/open_model.ts";
@@ -53,6 +54,13 @@ function open({ message, stop }: Loading): Promise<OpenedModel> {
 /** Everything besides the model's bytes that decides what a load makes of them. */
 function keyOf({ options }: Load): string {
   return JSON.stringify([runtimeFiles().wheels, wasm.engine(), wasm.cores(), switches, options ?? {}]);
+}
+
+/** Ask for the adapter while Python starts, unless the processor is to compute: that takes long. */
+async function expectGpu({ message, ahead }: Loading): Promise<void> {
+  if (message.type === "load" && message.options?.backend === "wasm") return;
+  const opened = await ahead?.catch(() => undefined);
+  if (!opened?.main.begun) expectAdapter();
 }
 
 async function openSource(id: number): Promise<{ source: ByteSource; signal: AbortSignal }> {
@@ -123,6 +131,7 @@ addEventListener("message", ({ data }: MessageEvent<Request | Start | Ping>) => 
     if (!receive && !loads.size) {
       load.ahead = open(load);
       load.ahead.catch(() => undefined); // told to whoever awaits it
+      void expectGpu(load);
     }
     loads.set(data.id, load);
   }

@@ -27,6 +27,8 @@ export interface ByteSource {
   readonly stored?: boolean;
   /** Whether the bytes can be read again without a network: then layers may be read for every step. */
   readonly atHand?: boolean;
+  /** What an earlier load of it left for this one. */
+  readonly begun?: object | undefined;
   /** Resolves when everything is there and, where a digest is known, was found to match it. */
   settle?(): Promise<void>;
   close(): void;

@@ -16,6 +16,7 @@ import {
 } from "./conversations.ts";
 import { byId, h } from "./dom.ts";
 import { generate } from "./generation.ts";
+import { warmUp } from "./markdown.ts";
 import { splitReasoning } from "./message_view.ts";
 import { firstModel, type LoadDetails, type ModelSource } from "./models.ts";
 import { loadingFacts, ModelView } from "./model_view.ts";
@@ -28,6 +29,7 @@ import { StatsPanel } from "./stats_panel.ts";
 import { toast } from "./toast.ts";
 import { Transcript } from "./transcript.ts";
 import { TuningPanel } from "./tuning_panel.ts";
+import { turn } from "./turn.ts";
 
 /** What the bundled model can do, and any other, too. */
 const SUGGESTIONS = [
@@ -105,8 +107,12 @@ export class ChatApp {
   /** Open the store, show the page and begin to load the first model. */
   static async start(): Promise<ChatApp> {
     const app = new ChatApp(await ConversationStore.open());
+    // Each in a task of its own, so that the page can answer in between.
+    await turn();
     app.#showAll();
-    app.#load(firstModel());
+    await turn();
+    if (app.#session.state.kind === "none") app.#load(firstModel());
+    await warmUp();
     return app;
   }
 
@@ -315,7 +321,7 @@ export class ChatApp {
       void this.#store.remove(conversation.id).catch(() => undefined);
       return;
     }
-    this.#store.save(conversation).catch(() => {
+    this.#store.saveSoon(conversation).catch(() => {
       toast("This conversation could not be kept: the browser's storage refused it.");
     });
   }
@@ -335,9 +341,14 @@ export class ChatApp {
   }
 
   #showAll(): void {
-    const { id } = this.#current;
     this.#transcript.show(this.#current, this.#shown());
-    this.#composer.setRunning(this.#running.has(id));
+    this.#composer.setRunning(this.#running.has(this.#current.id));
+    void turn().then(() => this.#showAround());
+  }
+
+  /** Show the open conversation in the list, the title and the address. */
+  #showAround(): void {
+    const { id } = this.#current;
     this.#showList();
     const title = titleOf(this.#current);
     document.title = this.#current.messages.length > 0 ? `${title} · Tilewright` : "Tilewright";

@@ -6,6 +6,8 @@
  * nothing of the page.
  */
 
+import { turn } from "./turn.ts";
+
 /** What an answer cost, as shown below it. */
 export interface AnswerStats {
   promptTokens: number;
@@ -106,6 +108,13 @@ export class ConversationStore {
 
   get(id: string): Conversation | undefined {
     return this.#known.get(id);
+  }
+
+  /** Keep a conversation once the page has shown it. */
+  async saveSoon(conversation: Conversation): Promise<void> {
+    this.#known.set(conversation.id, conversation);
+    await turn();
+    if (this.#known.get(conversation.id) === conversation) await this.save(conversation);
   }
 
   /** Keep a conversation as it is now. */

@@ -6,19 +6,47 @@
  * images become links, because showing one would tell another host what is being read.
  */
 
-import { Lexer, type MarkedToken, type Token, type Tokens } from "marked";
+import type { Lexer, MarkedToken, Token, Tokens } from "marked";
 import { append, copyText, h, icon } from "./dom.ts";
+import { turn } from "./turn.ts";
 
 /** Deeper nesting than this is shown as text: model output is untrusted and recursion is finite. */
 const MAX_DEPTH = 16;
 const SAFE_SCHEMES = new Set(["http:", "https:", "mailto:"]);
 
+let lexer: typeof Lexer | undefined;
+let lexing: Promise<void> | undefined;
+
+/** Make the lexer ready, in tasks of its own: to evaluate it takes some 15 ms. */
+function ready(): Promise<void> {
+  lexing ??= turn()
+    .then(() => import("marked"))
+    .then((marked) => void (lexer = marked.Lexer));
+  return lexing;
+}
+
 /** Split Markdown into its top blocks, space between them included. Falls back to plain text. */
 export function blocks(text: string): Token[] {
   try {
-    return new Lexer({ gfm: true, breaks: true }).lex(text);
+    if (lexer) return new lexer({ gfm: true, breaks: true }).lex(text);
   } catch {
-    return [{ type: "paragraph", raw: text, text, tokens: [{ type: "text", raw: text, text }] }];
+    // Shown as it is.
+  }
+  return [{ type: "paragraph", raw: lexer ? text : "", text, tokens: [{ type: "text", raw: text, text }] }];
+}
+
+/**
+ * Let the browser compile the lexer's expressions, one per task: the first answer would wait for all
+ * of them, 20 ms, at once.
+ */
+export async function warmUp(): Promise<void> {
+  await ready();
+  const { block, inline } = lexer!.rules;
+  for (const rule of [...Object.values(block.gfm), ...Object.values(inline.breaks)]) {
+    if (!(rule instanceof RegExp)) continue;
+    await turn();
+    rule.test("a **b** `c`\n");
+    rule.lastIndex = 0;
   }
 }
 
@@ -47,8 +75,11 @@ export class MarkdownView {
   /** The source of the elements after the settled ones, and the last of them as a token. */
   #shown: string[] = [];
   #last: Token | undefined;
+  #text = "";
 
   update(text: string): void {
+    this.#text = text;
+    if (!lexer) void ready().then(() => this.update(this.#text));
     const clean = text.replaceAll("\r\n", "\n");
     if (!clean.startsWith(this.#settled)) {
       this.#settled = "";
