@@ -79,11 +79,11 @@ def load_table(client: str) -> str:
     """Return the table of ``Tilewright.load``'s options, from the interfaces in TypeScript."""
     lines = ["| option | type | |", "|---|---|---|"]
     notes = {
-        "onProgress": "called with `{ phase, done, total, seconds }`",
+        "onProgress": "called with `{ phase, done, total, seconds, tuned? }`",
         "signal": "stops the load",
         "context_length": "positions per request; the model's own, at most 4096, where left out",
         "kv": "format of the KV cache",
-        "memory_budget": "bytes of device memory; layers beyond it are read for every step",
+        "memory_budget": "bytes of device memory; layers (on the CPU: experts) beyond it are read",
         "quantize": "store the weights in this format while loading",
         "backend": "`webgpu`, or `wasm` on the processor; left out: what a short test finds faster",
         "threads": "of the `wasm` backend",
