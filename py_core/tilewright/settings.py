@@ -6,6 +6,7 @@
 | ``TILEWRIGHT_BACKEND`` | ``webgpu`` or ``wasm``; empty: chosen by measurement | empty |
 | ``TILEWRIGHT_CACHE`` | folder of tuning records and downloads | the platform's cache folder |
 | ``TILEWRIGHT_ADAPTER`` | part of the name of the GPU adapter to use | empty |
+| ``TILEWRIGHT_LARGE_PAGES`` | 1: the CPU path asks Linux for pages of 2 MiB | 0 |
 
 In the browser the page passes the same names as query parameters (``?debug=4``). Imports nothing
 of Tilewright.
@@ -28,6 +29,7 @@ class Settings:
     backend: str = ""
     cache: str = ""
     adapter: str = ""
+    large_pages: bool = False
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -39,6 +41,7 @@ class Settings:
             backend=os.environ.get("TILEWRIGHT_BACKEND", ""),
             cache=os.environ.get("TILEWRIGHT_CACHE") or str(Path(home) / "tilewright"),
             adapter=os.environ.get("TILEWRIGHT_ADAPTER", ""),
+            large_pages=os.environ.get("TILEWRIGHT_LARGE_PAGES") == "1",
         )
 
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Awaitable
 from typing import Any
 
+from .. import settings
 from ..errors import DeviceUnavailableError, KernelError
 from ..formats.source import ByteSource, FileSource
 from .host import MOST_PAGES, PAGE, Host, no_room, pages
@@ -61,7 +62,8 @@ class NativeMemory:
         except wasmtime.WasmtimeError as error:
             raise no_room(nbytes) from error
         self.nbytes = count * PAGE
-        _ask_for_large_pages(self._address(), self.nbytes)
+        if settings.current().large_pages:
+            _ask_for_large_pages(self._address(), self.nbytes)
 
     def grow(self, nbytes: int) -> None:
         """Have at least so many bytes. Raises OutOfMemoryError."""
@@ -171,7 +173,7 @@ class NativeInstance:
 
 
 def _ask_for_large_pages(address: int, nbytes: int) -> None:
-    """Ask Linux for pages of 2 MiB: each step reads all weights, and finding their pages costs."""
+    """Ask Linux for pages of 2 MiB: a step reads all weights, and finding small pages costs."""
     advice = getattr(mmap, "MADV_HUGEPAGE", None)
     if advice is not None:
         madvise = ctypes.CDLL(None).madvise
