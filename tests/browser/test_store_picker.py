@@ -117,6 +117,7 @@ FIT = {
     "this memory budget, with 1900 MB read for every step (slow).",
     "streamed_layers": 17,
     "streamed_bytes": 1_900_000_000,
+    "expert_rooms": 0,
 }
 MEMORY = "Object.defineProperty(Navigator.prototype, 'deviceMemory', { get: () => 8 })"
 
@@ -167,6 +168,13 @@ async def test_a_model_too_large_comes_with_ways_out(chat: OpenPage) -> None:
     await smaller.click()
     await page.wait_for_selector("html[data-model=ready]", state="attached")
     await expect(page.locator("#model-name")).to_have_text("big-Q4_K_M")
+
+
+async def test_of_a_mixture_of_experts_few_bytes_are_read(chat: OpenPage) -> None:
+    fit = {**FIT, "streamed_bytes": 400_000_000, "expert_rooms": 700}
+    page = await look(chat, {"value": VALUE, "fit": fit}, "hf:org/big:Q8_0")
+    offer = "Load it slowly: read up to 400 MB for every token"
+    await expect(page.get_by_role("button", name=offer)).to_be_visible()
 
 
 async def test_a_shorter_context_is_offered(chat: OpenPage) -> None:

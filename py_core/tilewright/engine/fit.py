@@ -329,9 +329,9 @@ def _sentence(fit: Fit, longest: int, best: Choice | None) -> str:
     if best is not None:
         ways.append(f"the quantization {best.name} ({best.nbytes / 1e6:.0f} MB)")
     if fit.streamed_layers:
-        ways.append(
-            f"this memory budget, with {fit.streamed_bytes / 1e6:.0f} MB read for every step (slow)"
-        )
+        upto = "up to " if fit.expert_rooms else ""
+        read = f"{upto}{fit.streamed_bytes / 1e6:.0f} MB read for every step"
+        ways.append(f"this memory budget, with {read} (slow)")
     if not ways:
         ways.append("a smaller model or a smaller quantization")
     return f"{need}: choose {' or '.join(ways)}."

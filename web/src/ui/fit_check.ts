@@ -79,7 +79,10 @@ export class FitCheck {
       smaller && !fit.fits && again(`Load ${smaller.name} (${format.bytes(smaller.bytes)})`, {}, smaller.source),
       shorter && again(`Load with ${format.whole(fit.largest_context)} tokens of context`, { context_length: fit.largest_context }),
       fit.streamed_layers > 0 && fit.budget !== null &&
-        again(`Load it slowly: read ${format.bytes(fit.streamed_bytes)} for every token`, { memory_budget: fit.budget }),
+        again(
+          `Load it slowly: read ${fit.expert_rooms ? "up to " : ""}${format.bytes(fit.streamed_bytes)} for every token`,
+          { memory_budget: fit.budget },
+        ),
     ];
     return h(
       "div",
