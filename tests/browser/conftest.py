@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
 BACKEND = os.environ.get("TILEWRIGHT_TEST_BACKEND", "webgpu")
 """Where models run in tests that name a backend."""
+ISOLATED = os.environ.get("TILEWRIGHT_TEST_ISOLATED", "1") != "0"
+"""Whether our server sends the headers that let threads share memory."""
 SNAPSHOT_KEPT = """(async () => {
   const root = await navigator.storage.getDirectory();
   const folder = await root.getDirectoryHandle("tilewright-start", { create: true });
@@ -44,6 +46,15 @@ SNAPSHOT_KEPT = """(async () => {
   return false;
 })"""
 """A function of a page: waits until what later visits start Python from is kept; whether it is."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what the environment asks to do without."""
+    without = {"webgpu": BACKEND != "webgpu", "isolated": not ISOLATED}
+    for item in items:
+        for name, missing in without.items():
+            if missing and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(f"needs {name}, left out by the environment"))
 
 
 @pytest.fixture(scope="session")
@@ -80,17 +91,10 @@ def backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def webgpu() -> None:
-    """For tests of WebGPU itself: skips them where Chromium was started without it."""
-    if BACKEND != "webgpu":
-        pytest.skip("about WebGPU, and TILEWRIGHT_TEST_BACKEND asks to do without it")
-
-
-@pytest.fixture(scope="session")
 async def server(site: Path, oracle: Path) -> AsyncIterator[str]:
     """Our own server with the site and the oracle's models; gives its address."""
     app: Any = create_app(site, oracle / "models_and_logits" / "models")
-    if os.environ.get("TILEWRIGHT_TEST_ISOLATED") == "0":
+    if not ISOLATED:
         app = without_isolation(app)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
     running = uvicorn.Server(config)

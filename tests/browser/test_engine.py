@@ -142,8 +142,9 @@ async def test_requests_errors_stops_and_two_loads(
     assert result["stats"]["generated_tokens"] > 36
 
 
+@pytest.mark.webgpu
 async def test_a_generation_survives_a_crash_of_the_gpu_process(
-    watched: Watched, server: str, browser: Browser, webgpu: None
+    watched: Watched, server: str, browser: Browser
 ) -> None:
     """The device is lost in the middle of an answer; it goes on with the ids it would have had."""
     session = await browser.new_browser_cdp_session()

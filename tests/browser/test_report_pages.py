@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, Route, expect
 from scripted_page import OpenPage, chat, shot
 
@@ -56,7 +57,8 @@ async def test_benchmark_can_be_stopped_and_tells_errors(chat: OpenPage) -> None
     await expect(page.get_by_role("alert")).to_contain_text("no_device")
 
 
-async def test_kernel_page_says_which_pass(chat: OpenPage, webgpu: None) -> None:
+@pytest.mark.webgpu
+async def test_kernel_page_says_which_pass(chat: OpenPage) -> None:
     page = await chat({"failingKernel": "matvec Q4_K"}, path="kernels.html", ready=False)
     await page.get_by_role("button", name="Run").click()
     await finished(page)
@@ -78,9 +80,8 @@ async def test_pages_fit_a_phone(chat: OpenPage, backend: str) -> None:
         await shot(page, f"phone_320_{Path(path).stem}")
 
 
-async def test_kernels_pass_on_the_real_engine(
-    watched: Watched, server: str, site: Path, webgpu: None
-) -> None:
+@pytest.mark.webgpu
+async def test_kernels_pass_on_the_real_engine(watched: Watched, server: str, site: Path) -> None:
     every: list[dict[str, Any]] = json.loads((site / "kernel_cases.json").read_text())["cases"]
     chosen = [entry for entry in every if entry["name"] in SEVERAL]
     assert len(chosen) == len(SEVERAL)

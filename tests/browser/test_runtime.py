@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from conftest import Watched
+from conftest import ISOLATED, Watched
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -41,7 +41,7 @@ async def test_a_strict_policy_and_no_other_host(watched: Watched, server: str) 
         "import js, jinja2, markupsafe, importlib.metadata as m\n"
         "[js.crossOriginIsolated, jinja2.Template('{{ 1 + 1 }}').render(), m.version('wgpu')]",
     )
-    assert result == [True, "2", "0.32.0"]
+    assert result == [ISOLATED, "2", "0.32.0"]
     assert {urlsplit(url).netloc for url in watched.requests} == {urlsplit(server).netloc}
     assert watched.complaints == []
 

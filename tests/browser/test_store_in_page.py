@@ -170,6 +170,16 @@ async def test_a_damaged_piece_is_noticed_and_never_used_again(page: Page, host:
     assert (await fetch(page, url, sha256=DIGEST))["sha256"] == DIGEST
 
 
+async def test_a_closed_file_is_free(page: Page, host: ModelHost) -> None:
+    """Where closing forgot a handle, the file could not be kept again until memory was cleaned."""
+    url = f"{host.storage}/{NAME}"
+    for _ in range(12):
+        found = await fetch(page, url, sha256=DIGEST)
+        assert (found["sha256"], found["stored"]) == (DIGEST, True)
+        while not await page.evaluate("(url) => store.call({ method: 'remove', url })", url):
+            await asyncio.sleep(0.02)
+
+
 async def test_damage_on_the_disk_costs_one_block(page: Page, host: ModelHost) -> None:
     url = f"{host.storage}/{NAME}"
     await fetch(page, url, sha256=DIGEST)

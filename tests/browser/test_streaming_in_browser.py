@@ -44,7 +44,7 @@ ANSWER = """async ([url, backend, file, share]) => {
 @pytest.mark.parametrize(
     ("model", "backend", "file"),
     [
-        (DENSE, "webgpu", False),
+        pytest.param(DENSE, "webgpu", False, marks=pytest.mark.webgpu),
         (DENSE, "wasm", False),
         (DENSE, "wasm", True),
         (EXPERTS, "wasm", False),

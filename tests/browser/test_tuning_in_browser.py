@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from conftest import Watched
 
 MODEL = "llama.Q4_0.gguf"
@@ -41,9 +43,8 @@ async def evaluate(watched: Watched, body: str, argument: object) -> Any:
     return await asyncio.wait_for(watched.page.evaluate(script, argument), 170)
 
 
-async def test_records_survive_a_reload_and_ids_stay(
-    watched: Watched, server: str, webgpu: None
-) -> None:
+@pytest.mark.webgpu
+async def test_records_survive_a_reload_and_ids_stay(watched: Watched, server: str) -> None:
     await watched.page.goto(f"{server}/test.html")
     url = f"{server}/models/{MODEL}"
     first = await evaluate(
@@ -93,9 +94,8 @@ async def test_records_survive_a_reload_and_ids_stay(
     assert watched.complaints == []
 
 
-async def test_shipped_records_and_what_is_not_ours(
-    watched: Watched, server: str, webgpu: None
-) -> None:
+@pytest.mark.webgpu
+async def test_shipped_records_and_what_is_not_ours(watched: Watched, server: str) -> None:
     """A site's records are used at once; foreign keys and broken stores count for nothing."""
     await watched.page.goto(f"{server}/test.html")
     result = await evaluate(

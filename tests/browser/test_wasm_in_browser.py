@@ -78,6 +78,7 @@ async def evaluate(page: Page, script: str, argument: object) -> Any:
     return await asyncio.wait_for(page.evaluate(script, argument), 100)
 
 
+@pytest.mark.isolated
 @pytest.mark.parametrize("name", ["llama.Q4_0.gguf", "qwen3moe.Q4_0.gguf", "llama.Q4_K.gguf"])
 async def test_an_isolated_page_has_threads_and_the_native_ids(
     watched: Watched, server: str, oracle: Path, manifest: dict[str, Any], name: str
@@ -118,7 +119,9 @@ async def answer(page: Page, text: str) -> str:
     return await page.get_by_role("article").last.inner_text()
 
 
-@pytest.mark.parametrize("isolated", [True, False])
+@pytest.mark.parametrize(
+    "isolated", [pytest.param(True, marks=pytest.mark.isolated), False], ids=["isolated", "plain"]
+)
 async def test_two_tabs_of_the_chat_page_answer(
     watched: Watched, server: str, site: Path, plain_host: Callable[[Path], str], isolated: bool
 ) -> None:
@@ -163,6 +166,7 @@ async def test_a_browser_without_webgpu_simply_answers(
     await page.close()
 
 
+@pytest.mark.webgpu
 async def test_a_software_adapter_is_found_out(watched: Watched, server: str) -> None:
     """Nobody chooses: SwiftShader is the same processor, with less of it in use."""
     await watched.page.goto(f"{server}/test.html")

@@ -170,8 +170,9 @@ export class StoredFile {
     if (this.#closed) return;
     this.#closed = true;
     this.#download?.close();
-    const last = this.#checked() ? Promise.resolve() : this.#note(true);
-    void last.finally(() => {
+    const last = this.#checked() ? this.#noting : this.#note(true);
+    void last.finally(async () => {
+      await this.#steady; // a backing that is being exchanged would be left open
       this.#backing.close();
       this.#around.release();
       this.#around.done();
@@ -247,7 +248,7 @@ export class StoredFile {
   }
 
   #check(): Promise<void> {
-    if (this.#entry.verified) return Promise.resolve();
+    if (this.#entry.verified) return this.#checking ?? Promise.resolve();
     this.#checking ??= this.#checkAll();
     return this.#checking;
   }
