@@ -38,7 +38,9 @@ SNAPSHOT_KEPT = """(async () => {
   for (let wait = 0; wait < 600; wait++) {
     for await (const handle of folder.values()) {
       const file = await handle.getFile().catch(() => new Blob());
-      const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
+      const head = new Uint8Array(
+        await file.slice(0, 4).arrayBuffer().catch(() => new ArrayBuffer(0)), // written just now
+      );
       if (head.some((byte) => byte > 0)) return true;
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
