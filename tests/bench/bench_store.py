@@ -184,6 +184,7 @@ async def first_token(page: Page, host: ModelHost, size: int) -> None:
         download_s=download / 1000,
         first_token_s=token / 1000,
         first_token_share_of_download=token / download,
+        kernels_tuned_meanwhile=found["stats"]["early_tuned"],
     )
 
 
