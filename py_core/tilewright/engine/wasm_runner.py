@@ -95,7 +95,7 @@ class WasmRunner:
         self.first_program = self._program
         """With the Tunings that were known while loading."""
         self.restored = ready is not None and ready.program is self._program
-        """Whether all of it is an earlier load's work."""
+        """Whether there is nothing that an earlier load has not left."""
 
     def use(self, choose: kernel_set.ChooseTuning | None) -> None:
         """Compute from now on with kernels of this choice; None: the default. Between two steps."""
@@ -192,7 +192,9 @@ class WasmRunner:
             streamer = ExpertStreamer(loader, plan.own.weights.experts)
         elif plan.own.weights.streamed:
             streamer = Streamer(loader)
-        return cls(memory, plan, made, machine, streamer=streamer, wide=wide, file=file)
+        # A memory that is not shared is filled here each time: the rest was an earlier load's.
+        rest = ready if ready and ready.memory is None else None
+        return cls(memory, plan, made, machine, streamer=streamer, wide=wide, ready=rest, file=file)
 
     # -- per slot --------------------------------------------------------------------------------
 

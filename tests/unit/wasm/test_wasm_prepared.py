@@ -167,6 +167,24 @@ async def test_a_memory_that_could_not_be_filled_is_filled_in_the_usual_way(
         await again.close()
 
 
+async def test_without_shared_memories_only_the_weights_are_read_again(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(await open_model(str(models / "llama.Q4_0.gguf"))) as opened:
+        file, source = shown(opened)
+        runner = await WasmRunner.load(file, **OPTIONS)
+        await prepared.keep(file, runner)
+        expected = await answer(runner)
+        await runner.close()
+        monkeypatch.setattr(prepared, "_adopted", lambda memory: None)
+        source.reads = 0
+        again = await WasmRunner.load(file, **OPTIONS, ready=prepared.restore(file))
+        assert again.restored
+        assert source.reads > 0
+        assert await answer(again) == expected
+        await again.close()
+
+
 class Stranger:
     """What no plan is made of."""
 
