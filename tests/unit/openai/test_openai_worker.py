@@ -37,6 +37,9 @@ class Served(ScriptedModel):
     async def prepare(self) -> None:
         await asyncio.sleep(0)
 
+    async def keep(self) -> None:
+        await asyncio.sleep(0)
+
     async def close(self) -> None:
         pass
 
