@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
@@ -36,16 +37,22 @@ class Prepared:
     program: Program
     memory: host.Memory | None
     """Being filled; None where it must be made and filled as ever."""
-    filled: Callable[[], Awaitable[None]]
+    filled: Callable[[], Awaitable[int | None]]
+    """Bytes of the file read for it, after a moment; None once it is filled."""
 
-    async def weights_are_there(self) -> bool:
+    async def weights_are_there(self, report: weights.Report | None = None) -> bool:
         """Wait for the memory; whether it was filled. Raises CancelledError, SourceError."""
         if self.memory is None:
             return False
+        begun, total = time.perf_counter(), self.plan.weights_bytes
         try:
-            await self.filled()
+            while (done := await self.filled()) is not None:
+                if report is not None:
+                    report(min(done, total), total, time.perf_counter() - begun)
         except SourceError:
             return False  # read in the usual way, which says what is wrong
+        if report is not None:
+            report(total, total, time.perf_counter() - begun)
         return True
 
 

@@ -175,9 +175,7 @@ class WasmRunner:
 
         memory = ready.memory if ready and ready.memory else None
         memory = memory or machine.allocate(plan.nbytes, together > 1)
-        if ready and await ready.weights_are_there():
-            if on_progress is not None:
-                on_progress(plan.weights_bytes, plan.weights_bytes, 0.0)
+        if ready and await ready.weights_are_there(on_progress):
             return cls(memory, plan, made, machine, ready=ready, file=file)
         loader = weights.Loader(memory, plan.own.weights, file, shared=together > 1)
         loading = loader.load(on_progress)

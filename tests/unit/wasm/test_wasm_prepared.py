@@ -64,8 +64,12 @@ class KeepingSource:
             return None
         text, layout, data, program, python = self.left
 
-        async def filled() -> None:
-            await self.fill(memory, json.loads(text), layout, data)
+        told = iter([1000])
+
+        async def filled() -> int | None:
+            if (done := next(told, None)) is None:
+                await self.fill(memory, json.loads(text), layout, data)
+            return done
 
         memory = host.here().allocate(json.loads(text)["pages"] * host.PAGE, False)
         return SimpleNamespace(program=program, python=python, js_memory=memory, filled=filled)
@@ -118,8 +122,15 @@ async def test_the_second_load_is_the_first(name: str, models: Path) -> None:
         await runner.close()
         source.reads = 0
         ready = prepared.restore(file)
-        again = await WasmRunner.load(file, **OPTIONS, ready=ready)
+        progress: list[tuple[int, int]] = []
+
+        def report(done: int, total: int, _: float) -> None:
+            progress.append((done, total))
+
+        again = await WasmRunner.load(file, **OPTIONS, ready=ready, on_progress=report)
         assert again.restored
+        total = again.plan.weights_bytes
+        assert progress == [(1000, total), (total, total)]
         assert source.reads == 0, "nothing goes through Python"
         assert await answer(again) == expected
         assert not await prepared.keep(file, again), "there is nothing new to keep"

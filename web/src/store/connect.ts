@@ -191,8 +191,8 @@ export class StoredSource implements ByteSource {
     }
   }
 
-  /** Resolve when the memory of `begun` is filled. */
-  filled(): Promise<void> {
+  /** How much was read into the memory of `begun`, after a moment; undefined once it is filled. */
+  filled(): Promise<number | undefined> {
     return this.#store.call({ method: "filled", file: this.#file });
   }
 

@@ -13,8 +13,16 @@ import type { StoredFile } from "./stored_file.ts";
 const store = new Store();
 const files = new Map<number, StoredFile>();
 const stops = new Map<number, AbortController>();
-/** Memories that are being filled, by the number of the file. */
-const filling = new Map<number, Promise<void>>();
+/** A memory that is being filled. */
+interface Filling {
+  /** Of the file, read so far. */
+  bytes: number;
+  over: Promise<undefined>;
+}
+/** By the number of the file. */
+const filling = new Map<number, Filling>();
+/** How long a question for progress waits for the end. */
+const PROGRESS_MS = 250;
 let next = 1;
 
 function file(number: number): StoredFile {
@@ -45,10 +53,21 @@ function begin(number: number, opened: StoredFile, prepared: Prepared): Begun | 
   } catch {
     return undefined;
   }
-  const filled = layOut(prepared, memory, (at, into) => opened.readInto(at, into), turn);
-  filled.catch(() => undefined); // told to whoever asks
+  const filled: Filling = { bytes: 0, over: Promise.resolve(undefined) };
+  const read = async (at: number, into: Uint8Array<ArrayBuffer>): Promise<void> => {
+    await opened.readInto(at, into);
+    filled.bytes += into.length;
+  };
+  filled.over = layOut(prepared, memory, read, turn).then(() => undefined);
+  filled.over.catch(() => undefined); // told to whoever asks
   filling.set(number, filled);
   return { program, python, memory };
+}
+
+/** The bytes read so far, after a moment; undefined once all is there. */
+function progress(filled: Filling | undefined): Promise<number | undefined> | undefined {
+  const moment = new Promise<void>((resolve) => setTimeout(resolve, PROGRESS_MS));
+  return filled && Promise.race([filled.over, moment.then(() => filled.bytes)]);
 }
 
 async function answer(call: Call, signal: AbortSignal): Promise<unknown> {
@@ -64,7 +83,7 @@ async function answer(call: Call, signal: AbortSignal): Promise<unknown> {
       return { file: number, ...opened.facts, ...(begun ? { begun } : {}) };
     }
     case "filled":
-      return filling.get(call.file);
+      return progress(filling.get(call.file));
     case "prepare":
       return file(call.file).prepare(call.key, call.prepared);
     case "read":

@@ -43,8 +43,11 @@ class Begun:
     python: bytes
     js_memory: Any
     """A ``WebAssembly.Memory`` that is being filled; None where there is none."""
-    filled: Callable[[], Awaitable[None]]
-    """Waits for that. Raises CancelledError, SourceError."""
+    filled: Callable[[], Awaitable[int | None]]
+    """Bytes read for that, after a moment; None once it is filled.
+
+    Raises CancelledError, SourceError.
+    """
 
 
 class BrowserSource:
@@ -75,11 +78,12 @@ class BrowserSource:
         parts = found.program.to_bytes(), found.python.to_bytes()
         return Begun(*parts, getattr(found, "memory", None), self._filled)
 
-    async def _filled(self) -> None:
+    async def _filled(self) -> int | None:
         from pyodide.ffi import JsException
 
         try:
-            await self.js_source.filled()
+            done = await self.js_source.filled()
+            return None if done is None else int(done)
         except JsException as error:
             raise _translated(error) from error
 
