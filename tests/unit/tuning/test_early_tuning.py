@@ -82,9 +82,10 @@ async def test_a_load_that_fails_ends_the_tuner(
 
     class Failing(SlowSource):
         async def read(self, offset: int, length: int) -> bytes:
+            data = await super().read(offset, length)  # the last one waits for a kernel
             if early.kernels:
                 raise SourceError("The file is gone.")
-            return await super().read(offset, length)
+            return data
 
     source = Failing(path, lambda: bool(early.kernels))
     with pytest.raises(SourceError, match="gone"):
