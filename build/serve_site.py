@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import socket
 import webbrowser
 from pathlib import Path
 
@@ -14,15 +16,27 @@ from tilewright.serve.http import create_app
 ROOT = Path(__file__).resolve().parent.parent
 
 
-async def serve(app: object, host: str, port: int, opens: bool) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """Take a port. Raises SystemExit with a sentence where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SystemExit(
+            f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): choose another "
+            "with --port, 0 for a free one."
+        ) from None
+
+
+async def serve(app: object, host: str, listener: socket.socket, opens: bool) -> None:
     """Serve until interrupted."""
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off")  # type: ignore[arg-type]
+    config = uvicorn.Config(app, log_level="warning", lifespan="off")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
-    task = asyncio.ensure_future(server.serve())
+    task = asyncio.ensure_future(server.serve(sockets=[listener]))
     while not server.started and not task.done():
         await asyncio.sleep(0.05)
     if server.started:
-        found = server.servers[0].sockets[0].getsockname()[1]
+        found = listener.getsockname()[1]
         address = f"http://{'localhost' if host == '127.0.0.1' else host}:{found}/"
         print(f"Tilewright is at {address} (stop with Ctrl+C)", flush=True)
         if opens:
@@ -39,8 +53,9 @@ def main() -> None:
     parser.add_argument("--no-open", action="store_true", help="do not open a browser")
     options = parser.parse_args()
     app = create_app(ROOT / "dist", options.models)
+    listener = listen(options.host, options.port)
     try:
-        asyncio.run(serve(app, options.host, options.port, not options.no_open))
+        asyncio.run(serve(app, options.host, listener, not options.no_open))
     except KeyboardInterrupt:
         print()
 
