@@ -23,8 +23,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise SystemExit(
-            f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): choose another "
-            "with --port, 0 for a free one."
+            f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): "
+            "choose another with --port, 0 for a free one."
         ) from None
 
 
