@@ -80,7 +80,9 @@ async def check(browser: Browser, address: str, device: Device, entry: dict[str,
     page = await browser.new_page()
     await page.goto(f"{address}/test.html")
     begun = time.perf_counter()
-    found = await page.evaluate(GREEDY if decodes else EMBED, [f"{address}/models/{name}", given])
+    found = await page.evaluate(
+        GREEDY if decodes else EMBED, [f"{address}/models/{name}", given, "webgpu"]
+    )
     seconds = time.perf_counter() - begun
     await page.close()
     made = found["made"]
