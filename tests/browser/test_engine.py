@@ -211,3 +211,18 @@ async def test_a_second_visit_starts_from_what_the_first_one_kept(
     assert url not in watched.requests
     later = ("snapshot", "stdlib", ".whl")
     assert not [asked for asked in watched.requests if any(name in asked for name in later)]
+    # One that a killed tab has left half written is not used, and is written again.
+    await watched.page.evaluate(
+        """async () => {
+          const root = await navigator.storage.getDirectory();
+          const folder = await root.getDirectoryHandle("tilewright-start");
+          for await (const handle of folder.values()) {
+            const writable = await handle.createWritable({ keepExistingData: true });
+            await writable.write({ type: "write", position: 0, data: new Uint8Array(4) });
+            await writable.close();
+          }
+        }"""
+    )
+    await watched.page.reload()
+    assert await evaluate(watched, script, [url, backend]) == [first, True]
+    assert [asked for asked in watched.requests if "snapshot" in asked]

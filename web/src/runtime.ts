@@ -146,8 +146,13 @@ function lend(
  * Starting from it saves most of the processor time of a start, but it is as large as all other
  * files together, so a first visit does without.
  */
-export async function keepSnapshot(): Promise<void> {
-  const files = runtimeFiles();
+export function keepSnapshot(): Promise<void> {
+  return (keeping ??= keepAll(runtimeFiles()));
+}
+
+let keeping: Promise<void> | undefined;
+
+async function keepAll(files: RuntimeFiles): Promise<void> {
   if (files.snapshot) await keepParts(partsOf(files), () => Promise.all(partsOf(files).map(fetchBytes)));
 }
 

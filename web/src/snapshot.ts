@@ -30,7 +30,7 @@ export async function keepParts(names: readonly string[], fetched: () => Promise
   const own = fileOf(names);
   const keys = (folder as unknown as { keys(): AsyncIterable<string> }).keys();
   for await (const name of keys) {
-    if (name === own) return;
+    if (name === own && (await hasHeader(folder, own))) return;
     await folder.removeEntry(name).catch(() => undefined); // another tab reads it: next time
   }
   const parts = await fetched();
@@ -59,6 +59,13 @@ export async function keepParts(names: readonly string[], fetched: () => Promise
 /** Forget what turned out to be unusable here. */
 export async function forgetParts(): Promise<void> {
   await (await navigator.storage.getDirectory()).removeEntry(FOLDER, { recursive: true });
+}
+
+/** Whether a file was written to its end: the header, which came last, is there. */
+async function hasHeader(folder: FileSystemDirectoryHandle, name: string): Promise<boolean> {
+  const file = await (await folder.getFileHandle(name)).getFile();
+  const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
+  return start.some((byte) => byte > 0);
 }
 
 function fileOf(names: readonly string[]): string {

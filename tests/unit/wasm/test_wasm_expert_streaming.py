@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.reference.deep_models import LAYERS, write_deep
+from tests.reference.failing_source import fail_once
 from tests.reference.make_models import MODELS
 
 from tilewright.engine.engine import Engine
@@ -119,18 +120,7 @@ async def test_a_read_that_fails_ends_one_answer_and_no_more(
         runner = await WasmRunner.load(file, memory_budget=budget, **OPTIONS)
         engine = Engine(runner)
         good = [token.id async for token in engine.submit(IDS, GREEDY)]
-        source: Any = file.sources[0]
-        read, left = source.read_apart, 5
-
-        def failing(offset: int, length: int) -> bytes:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                raise SourceError("The file is gone.")
-            data: bytes = read(offset, length)
-            return data
-
-        monkeypatch.setattr(source, "read_apart", failing)
+        fail_once(monkeypatch, file.sources[0], 5)
         with pytest.raises(SourceError, match="gone"):
             async for _ in engine.submit(IDS[::-1], GREEDY):
                 pass

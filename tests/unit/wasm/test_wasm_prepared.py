@@ -106,6 +106,15 @@ def shown(file: ModelFile) -> tuple[ModelFile, KeepingSource]:
     return ModelFile(file.metadata, file.tensors, (source,)), source
 
 
+async def first_load(file: ModelFile) -> tuple[bytes, list[int]]:
+    """Load it, keep what the load found out, and return what it answers."""
+    runner = await WasmRunner.load(file, **OPTIONS)
+    assert await prepared.keep(file, runner)
+    expected = await answer(runner)
+    await runner.close()
+    return expected
+
+
 @pytest.fixture(autouse=True)
 def _no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "_adopted", lambda memory: memory)
@@ -144,10 +153,7 @@ async def test_another_choice_of_kernels_is_assembled_anew(models: Path) -> None
 
     with closing(await open_model(str(models / "llama.Q4_0.gguf"))) as opened:
         file, _ = shown(opened)
-        runner = await WasmRunner.load(file, **OPTIONS)
-        await prepared.keep(file, runner)
-        expected = await answer(runner)
-        await runner.close()
+        expected = await first_load(file)
         tuned = await WasmRunner.load(file, **OPTIONS, choose=choose, ready=prepared.restore(file))
         assert not tuned.restored
         assert (await answer(tuned))[1] == expected[1]
@@ -163,10 +169,7 @@ async def test_a_memory_that_could_not_be_filled_is_filled_in_the_usual_way(
 ) -> None:
     with closing(await open_model(str(models / "llama.Q4_0.gguf"))) as opened:
         file, source = shown(opened)
-        runner = await WasmRunner.load(file, **OPTIONS)
-        await prepared.keep(file, runner)
-        expected = await answer(runner)
-        await runner.close()
+        expected = await first_load(file)
 
         async def fail(*_: Any) -> None:
             raise SourceError("the stored copy is shorter than it says")
@@ -183,10 +186,7 @@ async def test_without_shared_memories_only_the_weights_are_read_again(
 ) -> None:
     with closing(await open_model(str(models / "llama.Q4_0.gguf"))) as opened:
         file, source = shown(opened)
-        runner = await WasmRunner.load(file, **OPTIONS)
-        await prepared.keep(file, runner)
-        expected = await answer(runner)
-        await runner.close()
+        expected = await first_load(file)
         monkeypatch.setattr(prepared, "_adopted", lambda memory: None)
         source.reads = 0
         again = await WasmRunner.load(file, **OPTIONS, ready=prepared.restore(file))

@@ -5,7 +5,7 @@
 import { SourceError, throwIfStopped, TilewrightError } from "../errors.ts";
 import { openWorker } from "../worker_address.ts";
 import type { Looking, Resolved } from "./hub.ts";
-import type { Prepared, Recipe } from "./prepared.ts";
+import type { Bytes, Prepared, Recipe } from "./prepared.ts";
 import { type ByteSource, checkRange, PIECE } from "./source.ts";
 import type { Kept, OpenRequest } from "./store.ts";
 import type { Facts } from "./stored_file.ts";
@@ -31,8 +31,6 @@ export interface Reply {
   value?: unknown;
   error?: { code: string; message: string; details: Record<string, unknown> };
 }
-
-type Bytes = Uint8Array<ArrayBuffer>;
 
 /** A load that begins with what an earlier one left (`prepared.ts`). */
 export interface Begun {

@@ -7,6 +7,8 @@
  * under the same key (build, browser, options, digest of the model) and whole (SHA-256).
  */
 
+export type Bytes = Uint8Array<ArrayBuffer>;
+
 /** How a memory is filled; `ops` in order, see `layOut`. Written by `wasm/recipe.py`. */
 export interface Recipe {
   /** Of the memory, and whether threads share it. */
@@ -30,20 +32,20 @@ export interface Recipe {
 export interface Prepared {
   recipe: Recipe;
   /** The module whose functions lay out. */
-  layout: Uint8Array<ArrayBuffer>;
+  layout: Bytes;
   /** What is copied as it is. */
-  data: Uint8Array<ArrayBuffer>;
+  data: Bytes;
   /** The module that computes. */
-  program: Uint8Array<ArrayBuffer>;
+  program: Bytes;
   /** What only Python understands. */
-  python: Uint8Array<ArrayBuffer>;
+  python: Bytes;
 }
 
 const DIGEST = 32;
 const PARTS = ["layout", "data", "program", "python"] as const;
 
 /** Write everything into one file: digest of the rest, length of the header, header, parts. */
-export async function pack(key: string, prepared: Prepared): Promise<Uint8Array<ArrayBuffer>> {
+export async function pack(key: string, prepared: Prepared): Promise<Bytes> {
   const lengths = PARTS.map((part) => prepared[part].length);
   const header = new TextEncoder().encode(JSON.stringify({ key, recipe: prepared.recipe, lengths }));
   const rest = new Uint8Array(4 + header.length + lengths.reduce((sum, length) => sum + length, 0));
@@ -61,7 +63,7 @@ export async function pack(key: string, prepared: Prepared): Promise<Uint8Array<
 }
 
 /** Read such a file; undefined for one of another key, and for anything damaged or foreign. */
-export async function unpack(key: string, file: Uint8Array<ArrayBuffer>): Promise<Prepared | undefined> {
+export async function unpack(key: string, file: Bytes): Promise<Prepared | undefined> {
   if (file.length < DIGEST + 4) return undefined;
   const rest = file.subarray(DIGEST);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", rest));
@@ -76,14 +78,12 @@ export async function unpack(key: string, file: Uint8Array<ArrayBuffer>): Promis
     if (header.key !== key) return undefined;
     let at = 4 + length;
     const parts = header.lengths.map((size) => rest.slice(at, (at += size)));
-    const [layout, data, program, python] = parts as [Part, Part, Part, Part];
+    const [layout, data, program, python] = parts as [Bytes, Bytes, Bytes, Bytes];
     return { recipe: header.recipe, layout, data, program, python };
   } catch {
     return undefined;
   }
 }
-
-type Part = Uint8Array<ArrayBuffer>;
 
 /**
  * Fill a memory as a recipe says. `read` fetches bytes of the model's file; `pause` is awaited after
@@ -92,7 +92,7 @@ type Part = Uint8Array<ArrayBuffer>;
 export async function layOut(
   { recipe, layout, data }: Prepared,
   memory: WebAssembly.Memory,
-  read: (at: number, into: Uint8Array<ArrayBuffer>) => void | Promise<void>,
+  read: (at: number, into: Bytes) => void | Promise<void>,
   pause: () => Promise<void>,
 ): Promise<void> {
   const { functions, raw, rawBytes, scratch, atOnce } = recipe;
