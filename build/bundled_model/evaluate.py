@@ -51,20 +51,22 @@ class Writer:
             tokens = delta.usage.completion_tokens if delta.usage else tokens
         return text, tokens
 
-    async def required(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
-        """The answer where some call is required: the engine's grammar keeps to the schemas."""
+    async def strict(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
+        """The answer through the API with strict tools: a call, if any, keeps to its schema."""
+        functions = [{**tool["function"], "strict": True} for tool in tools]
         asked = {
             "messages": messages,
-            "tools": tools,
-            "tool_choice": "required",
+            "tools": [{"type": "function", "function": function} for function in functions],
             "temperature": 0,
             "max_tokens": 120,
         }
         reply = await self.service.handle("POST", "/v1/chat/completions", asked)
         if reply.status != 200:
             raise ValueError(f"The engine refused a request: {reply.body}")
-        made = (reply.body["choices"][0]["message"].get("tool_calls") or [{}])[0].get("function")
-        return call_text(made["name"], json.loads(made["arguments"])) if made else ""
+        message = reply.body["choices"][0]["message"]
+        made = [call["function"] for call in message.get("tool_calls", ())]
+        written = [call_text(call["name"], json.loads(call["arguments"])) for call in made]
+        return "\n".join([message["content"] or "", *written]).strip()
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
@@ -88,7 +90,7 @@ async def calls(
         (
             "calls",
             "exact",
-            "required",
+            "strict",
             "valid",
             "begun",
             "tool",
@@ -114,8 +116,7 @@ async def calls(
         else:
             got = parse_call(text)
             right = got == wanted
-            forced = await writer.required(messages[:-1], tools)
-            counts["required"] += parse_call(forced) == wanted
+            counts["strict"] += parse_call(await writer.strict(messages[:-1], tools)) == wanted
             counts["calls"] += 1
             counts["exact"] += right
             counts["begun"] += "<tool_call>" in text
@@ -134,7 +135,7 @@ async def calls(
     return {
         "requests": total,
         "exact_percent": percent(counts["exact"], total),
-        "exact_with_tool_choice_required_percent": percent(counts["required"], total),
+        "exact_with_strict_tools_percent": percent(counts["strict"], total),
         "valid_json_percent": percent(counts["valid"], counts["begun"]),
         "right_tool_percent": percent(counts["tool"], total),
         "wrongly_refused_percent": percent(counts["refused_wrongly"], total),

@@ -44,11 +44,17 @@ def tokenizer() -> Tokenizer:
 
 
 class ScriptedModel:
-    """Stands in for ChatModel: says what it is told to, or walks a constraint at random."""
+    """Stands in for ChatModel: says what it is told to, or walks a constraint at random.
 
-    def __init__(self, script: str = "Hello.", template: str = TEMPLATE) -> None:
+    One that is ``willing`` says what it is told to as far as a constraint allows.
+    """
+
+    def __init__(
+        self, script: str = "Hello.", template: str = TEMPLATE, *, willing: bool = False
+    ) -> None:
         self.name = "scripted"
         self.script = script
+        self.willing = willing
         self.tokenizer = tokenizer()
         self.file = SimpleNamespace(metadata={"tokenizer.chat_template": template})
         self.template = load_template(self.file, self.tokenizer)  # type: ignore[arg-type]
@@ -103,16 +109,21 @@ class ScriptedModel:
             self.running -= 1
 
     def _tokens(self, sampling: SamplingParams, constraint: Any) -> Any:
+        wanted = [*self.tokenizer.encode(self.script, parse_special=True), 1]
         if constraint is None:
-            yield from self.tokenizer.encode(self.script, parse_special=True)
-            yield 1
+            yield from wanted
             return
         r = random.Random(sampling.seed)
+        said = 0
         while True:
             for token in constraint.forced():
                 yield token
-            mask = constraint.mask()
-            token = r.choice(allowed_ids(mask))
+                said += 1
+            allowed = allowed_ids(constraint.mask())
+            token = r.choice(allowed)
+            if self.willing and said < len(wanted) and wanted[said] in allowed:
+                token = wanted[said]
+            said += 1
             yield token
             constraint.accept(token)
 

@@ -147,15 +147,15 @@ async def test_past_calls_reach_the_template() -> None:
     assert '<tool_call>{"name": "clock", "arguments": {"a": 1}}</tool_call>' in model.prompts[0]
 
 
+HERMES, REASONING = TEMPLATE, TEMPLATE + "{# <think></think> #}"
+MISTRAL = TEMPLATE.replace("<tool_call>", "[TOOL_CALLS]").replace("</tool_call>", "")
+MISTRAL_NAMED = TEMPLATE.replace("<tool_call>", "[TOOL_CALLS]").replace("</tool_call>", "[ARGS]")
+LLAMA = TEMPLATE.replace("<tool_call>", "ipython").replace("</tool_call>", "")
+
+
 @pytest.mark.parametrize(
     "template",
-    [
-        TEMPLATE,
-        TEMPLATE.replace("<tool_call>", "[TOOL_CALLS]").replace("</tool_call>", ""),
-        TEMPLATE.replace("<tool_call>", "[TOOL_CALLS]").replace("</tool_call>", "[ARGS]"),
-        TEMPLATE.replace("<tool_call>", "ipython").replace("</tool_call>", ""),
-        TEMPLATE + "{# <think></think> #}",
-    ],
+    [HERMES, MISTRAL, MISTRAL_NAMED, LLAMA, REASONING],
     ids=["hermes", "mistral", "mistral with names", "llama", "hermes, reasoning"],
 )
 async def test_required_calls_always_validate(template: str) -> None:
@@ -177,6 +177,57 @@ async def test_required_calls_always_validate(template: str) -> None:
                       parallel_tool_calls=False, max_tokens=400)  # fmt: skip
     calls = body["choices"][0]["message"]["tool_calls"]
     assert [call["function"]["name"] for call in calls] == ["clock"]
+
+
+TOWN = '{"name": "get_weather", "arguments": {"town": "Köln", "days": 7}}'
+
+
+@pytest.mark.parametrize(
+    ("template", "before", "call"),
+    [
+        (HERMES, "So < be it.\n", f"<tool_call>\n{TOWN}\n</tool_call>"),
+        (REASONING, "<think>It</think>\n", f"<tool_call>\n{TOWN}\n</tool_call>"),
+        (MISTRAL, "Well. ", f"[TOOL_CALLS][{TOWN}]"),
+        (MISTRAL_NAMED, "", '[TOOL_CALLS]get_weather[ARGS]{"town": "Köln"}'),
+        (LLAMA, "", TOWN.replace("arguments", "parameters")),
+    ],
+    ids=["hermes", "hermes, reasoning", "mistral", "mistral with names", "llama"],
+)
+async def test_calls_of_strict_tools_validate_and_text_stays_free(
+    template: str, before: str, call: str
+) -> None:
+    strict = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
+    schema = WEATHER["function"]["parameters"]  # type: ignore[index]
+    for seed in range(4):
+        asked = {"seed": seed, "max_tokens": 400}
+        model = ScriptedModel(before + call, template, willing=True)
+        body = await chat(model, tools=[strict, CLOCK], **asked)
+        message = body["choices"][0]["message"]
+        assert message["tool_calls"][0]["function"]["name"] == "get_weather"
+        for made in message["tool_calls"]:
+            if made["function"]["name"] == "get_weather":
+                jsonschema.validate(json.loads(made["function"]["arguments"]), schema)
+        if "think" not in before:
+            assert (message["content"] or "") == before
+        model = ScriptedModel(before + call, template, willing=True)
+        body = await chat(model, tools=[WEATHER, CLOCK], **asked)
+        arguments = body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]
+        assert json.loads(arguments)["town"] == "Köln"
+        text = "\n 7 < 8, [TOOL] and <tool_ are text; {} too."
+        body = await chat(ScriptedModel(text, template, willing=True), tools=[strict], **asked)
+        assert body["choices"][0]["message"]["content"] == text
+        assert body["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_tool_that_is_not_strict_stays_free_beside_one_that_is() -> None:
+    strict = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
+    call = '<tool_call>\n{"name": "clock", "arguments": {"zone": [1, null]}}\n</tool_call>'
+    body = await chat(ScriptedModel(call, willing=True), tools=[strict, CLOCK], max_tokens=400)
+    made = body["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert made == {"name": "clock", "arguments": '{"zone": [1, null]}'}
+    wrong = {**CLOCK, "function": {"name": "clock", "strict": "yes"}}
+    body = await chat(ScriptedModel(), tools=[wrong])
+    assert body["error"]["param"] == "tools[0].function.strict"
 
 
 async def test_response_formats_constrain() -> None:

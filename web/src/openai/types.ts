@@ -49,7 +49,7 @@ export interface ChatRequest {
   top_logprobs?: number | null;
   /** `text`, `json_object`, `json_schema`. */
   response_format?: ResponseFormat | null;
-  /** Functions, where the chat template has tools. */
+  /** Functions, where the template has tools; `strict`: a call always fits its schema. */
   tools?: Tool[] | null;
   /** `auto`, `none`, `required`, or one by name. */
   tool_choice?: ToolChoice | null;

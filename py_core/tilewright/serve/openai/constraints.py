@@ -19,9 +19,17 @@ from ...text.grammar.vocabulary import TokenVocabulary, vocabulary_of
 from ...text.tokenizer import Tokenizer
 from .answer import END_THINK, THINK
 from .request import ChatRequest
-from .tools import Dialect
+from .tools import Dialect, Tool
 
 MAX_KEPT = 32
+ANYTHING = {"type": "object"}
+"""What holds for the arguments of a tool that is not strict, where another one is."""
+
+
+def _strict(request: ChatRequest) -> bool:
+    """Whether the model may call, and a call's arguments must then fit their schema."""
+    free = request.choice == "auto" and request.format.kind == "text"
+    return free and any(tool.strict for tool in request.tools)
 
 
 class Grammars:
@@ -55,13 +63,14 @@ class Grammars:
         if text is not None:
             return self.gbnf(text)
         key: list[object] = [request.format.kind, request.format.schema, reasons, opened]
-        if request.choice == "required":
-            if dialect is None:
-                raise InvalidRequestError(
-                    "This model's chat template has no tools that could be required.",
-                    field="tool_choice",
-                )
-            key += [[tool.name, tool.parameters] for tool in request.tools] + [request.parallel]
+        if request.choice == "required" and dialect is None:
+            raise InvalidRequestError(
+                "This model's chat template has no tools that could be required.",
+                field="tool_choice",
+            )
+        if request.choice == "required" or _strict(request):
+            key += [request.choice, request.parallel]
+            key += [[tool.name, tool.parameters, tool.strict] for tool in request.tools]
         elif request.format.kind == "text":
             return None
 
@@ -80,6 +89,9 @@ class Grammars:
     def _body(self, grammar: Grammar, request: ChatRequest, dialect: Dialect | None) -> Node:
         if request.choice == "required" and dialect is not None:
             return dialect.grammar(grammar, request.tools, self._marker, many=request.parallel)
+        if _strict(request) and dialect is not None:
+            tools = [tool if tool.strict else Tool(tool.name, ANYTHING) for tool in request.tools]
+            return dialect.free_or_calls(grammar, tools, self._marker, many=request.parallel)
         if request.format.kind == "json_object":
             return any_json_object(grammar)
         schema = request.format.schema

@@ -80,7 +80,11 @@ CHAT = (
     Field("logprobs", FLAG, note="the model's own, before penalties and temperature"),
     Field("top_logprobs", WHOLE, note="0 to 20"),
     Field("response_format", OBJECT, note="`text`, `json_object`, `json_schema`"),
-    Field("tools", LIST, note="functions, where the chat template has tools"),
+    Field(
+        "tools",
+        LIST,
+        note="functions, where the template has tools; `strict`: a call always fits its schema",
+    ),
     Field("tool_choice", TEXT_OR_OBJECT, note="`auto`, `none`, `required`, or one by name"),
     Field("parallel_tool_calls", FLAG),
     Field("reasoning_effort", TEXT, note="`none` switches reasoning off where the template can"),

@@ -244,7 +244,10 @@ def _tools(given: list[Any]) -> tuple[tuple[Tool, ...], list[Mapping[str, Any]]]
             raise _wrong(f"{path}.function.name", "1 to 128 letters, digits, '_', '.' or '-'")
         if parameters is not None and not isinstance(parameters, Mapping):
             raise _wrong(f"{path}.function.parameters", "a JSON Schema")
-        tools.append(Tool(name, parameters))
+        strict = function.get("strict")
+        if strict not in (None, True, False):
+            raise _wrong(f"{path}.function.strict", "true or false")
+        tools.append(Tool(name, parameters, bool(strict)))
         shown = {key: value for key, value in function.items() if key != "strict"}
         definitions.append({"type": "function", "function": shown})
     if len({tool.name for tool in tools}) < len(tools):

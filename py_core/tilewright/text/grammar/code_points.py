@@ -92,18 +92,31 @@ def _split(grammar: Grammar, low: bytes, high: bytes, length: int) -> list[Node]
 
 
 def until(grammar: Grammar, stop: str) -> Node:
-    """Return any text that ends with the first occurrence of ``stop`` (included).
+    """Return any text that ends with the first occurrence of ``stop`` (included)."""
+    return _search(grammar, stop, found=True)
+
+
+def without(grammar: Grammar, stop: str) -> Node:
+    """Return any text that does not hold ``stop``."""
+    return _search(grammar, stop, found=False)
+
+
+def _search(grammar: Grammar, stop: str, *, found: bool) -> Node:
+    """Return the text up to and with ``stop``, or any text that has none.
 
     One rule per matched prefix of ``stop``: the automaton of Knuth, Morris and Pratt.
     """
-    names = [f"until {stop!r} {i}" for i in range(len(stop))]
+    names = [f"{'until' if found else 'without'} {stop!r} {i}" for i in range(len(stop))]
     for i, name in enumerate(names if names[0] not in grammar.rules else ()):
-        choices: list[Node] = []
+        choices: list[Node] = [] if found else [grammar.empty]
         for character in sorted(set(stop)):
             text = stop[:i] + character
             matched = next(n for n in range(len(text), -1, -1) if text.endswith(stop[:n]))
-            then = grammar.empty if matched == len(stop) else grammar.rule(names[matched])
-            choices.append(grammar.sequence([grammar.literal(character), then]))
+            if matched < len(stop):
+                then = grammar.rule(names[matched])
+                choices.append(grammar.sequence([grammar.literal(character), then]))
+            elif found:
+                choices.append(grammar.literal(character))
         others = subtract(ANY, [(ord(c), ord(c)) for c in stop])
         back = grammar.sequence([utf8(grammar, others), grammar.rule(names[0])])
         grammar.rules[name] = grammar.choice([*choices, back])

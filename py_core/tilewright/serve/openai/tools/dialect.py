@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....text.grammar import json_text
+from ....text.grammar.code_points import without
 from ....text.grammar.expression import Grammar, Node
 from ....text.grammar.schema import SchemaCompiler
 
@@ -23,6 +24,8 @@ class Tool:
     name: str
     parameters: Mapping[str, Any] | None = None
     """JSON Schema of the arguments; None: no arguments."""
+    strict: bool = False
+    """Whether a call's arguments are held to the schema where the model may choose to call."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,13 @@ class Dialect(ABC):
         self, grammar: Grammar, tools: Sequence[Tool], marker: Marker, *, many: bool
     ) -> Node:
         """Return the calls of these tools: one, or at least one where ``many``."""
+
+    def free_or_calls(
+        self, grammar: Grammar, tools: Sequence[Tool], marker: Marker, *, many: bool
+    ) -> Node:
+        """Return any text with calls at its end, or with none."""
+        calls = self.grammar(grammar, tools, marker, many=many)
+        return grammar.sequence([without(grammar, self.begin), grammar.optional(calls)])
 
 
 def arguments_of(grammar: Grammar, tool: Tool) -> Node:
