@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import socket
 import webbrowser
 from pathlib import Path
 
 import uvicorn
 
+from tilewright.errors import InvalidRequestError
+from tilewright.serve.hosting import listen
 from tilewright.serve.http import create_app
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take a port. Raises SystemExit with a sentence where it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise SystemExit(
-            f"Port {port} of {host} cannot be used ({os.strerror(error.errno or 0)}): "
-            "choose another with --port, 0 for a free one."
-        ) from None
 
 
 async def serve(app: object, host: str, listener: socket.socket, opens: bool) -> None:
@@ -53,7 +42,10 @@ def main() -> None:
     parser.add_argument("--no-open", action="store_true", help="do not open a browser")
     options = parser.parse_args()
     app = create_app(ROOT / "dist", options.models)
-    listener = listen(options.host, options.port)
+    try:
+        listener = listen(options.host, options.port)
+    except InvalidRequestError as error:
+        raise SystemExit(str(error)) from None
     try:
         asyncio.run(serve(app, options.host, listener, not options.no_open))
     except KeyboardInterrupt:

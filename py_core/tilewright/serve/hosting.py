@@ -1,11 +1,13 @@
-"""A site on a port of this machine, in a thread, with the runtime folder beside it.
+"""Ports of this machine, and a site on one of them, in a thread, beside the runtime folder.
 
-For tests and notebooks, which have no event loop to lend. Natively only (Starlette, uvicorn).
+The site is for tests and notebooks, which have no event loop to lend. Natively only (Starlette,
+uvicorn).
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import MutableMapping
@@ -17,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from ..errors import SourceError
+from ..errors import InvalidRequestError, SourceError
 from .http import create_app
 
 RUNTIME_PATH = "/tilewright"
@@ -38,6 +40,22 @@ def find_runtime() -> Path:
             folder=str(folder),
         )
     return folder
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take a port (0: a free one). Raises InvalidRequestError where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reason = "ports end at 65535"
+    if 0 <= port <= 65535:
+        try:
+            return socket.create_server((host, port), family=family)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+    raise InvalidRequestError(
+        f"Port {port} of {host} cannot be used ({reason}): choose another with --port, 0 for a "
+        "free one.",
+        field="port",
+    )
 
 
 class HostedSite:

@@ -49,7 +49,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         choices=("webgpu", "wasm"),
-        help="webgpu (default), or wasm: the CPU, through wasmtime (pip install 'tilewright[cpu]')",
+        help="webgpu, or wasm: the CPU, through wasmtime (pip install 'tilewright[cpu]'); "
+        "default: what there is, else what a short measurement finds faster",
     )
     parser.add_argument("--threads", type=int, help="of the CPU backend (default: as suits)")
 
@@ -96,8 +97,7 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
         "kv": arguments.kv,
         "quantize": arguments.quantize,
         "memory_budget": arguments.memory_budget and arguments.memory_budget * 1_000_000,
-        # Adapters need the GPU path: it is not left to chance then.
-        "backend": getattr(arguments, "backend", None) or (arguments.adapter and "webgpu"),
+        "backend": getattr(arguments, "backend", None),
         "threads": getattr(arguments, "threads", None),
     }
     given.update(changes)

@@ -17,6 +17,7 @@ def add_commands(commands: Any) -> None:
     """Add the subcommands of this module."""
     serve = commands.add_parser("serve", help="the OpenAI API over HTTP, and the page beside it")
     options.add_model(serve)
+    options.add_backend(serve)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000, help="0 chooses a free one")
     serve.add_argument("--name", help="how requests name the model (default: its own name)")
@@ -35,34 +36,33 @@ async def _serve(arguments: argparse.Namespace) -> None:
     try:
         import uvicorn
 
+        from ..hosting import listen
         from ..openai.app import create_openai_app
     except ImportError as error:
         raise InvalidRequestError(
             f"Serving needs the package {error.name}: pip install 'tilewright[serve]'."
         ) from error
-    model = await options.load(arguments, max_sequences=arguments.sequences)
-    try:
-        app = create_openai_app(
-            model,
-            name=arguments.name,
-            api_key=arguments.api_key or os.environ.get("TILEWRIGHT_API_KEY"),
-            cors=arguments.cors,
-            site=arguments.site,
-            models=arguments.models,
-        )
-        config = uvicorn.Config(
-            app, host=arguments.host, port=arguments.port, log_level="warning", lifespan="off"
-        )
-        server = uvicorn.Server(config)
-        serving = asyncio.ensure_future(server.serve())
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.02)
-        if server.started:
-            port = server.servers[0].sockets[0].getsockname()[1]
-            print(f"The OpenAI API is at http://{arguments.host}:{port}/v1", flush=True)
-        await serving
-    finally:
-        await model.close()
+    with listen(arguments.host, arguments.port) as listener:
+        model = await options.load(arguments, max_sequences=arguments.sequences)
+        try:
+            app = create_openai_app(
+                model,
+                name=arguments.name,
+                api_key=arguments.api_key or os.environ.get("TILEWRIGHT_API_KEY"),
+                cors=arguments.cors,
+                site=arguments.site,
+                models=arguments.models,
+            )
+            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.02)
+            if server.started:
+                port = listener.getsockname()[1]
+                print(f"The OpenAI API is at http://{arguments.host}:{port}/v1", flush=True)
+            await serving
+        finally:
+            await model.close()
 
 
 async def _devices(arguments: argparse.Namespace) -> None:
