@@ -104,6 +104,15 @@ def test_every_candidate_is_the_numpy_twin(quant: str) -> None:
         assert all(np.array_equal(seen[0], y) for y in seen[1:])
 
 
+@pytest.mark.parametrize("quants", ["crumb", "three", "nibble", "five", "six", "seven", "byte"])
+def test_the_pieces_of_a_cell_are_all_its_bits(quants: packing.Quants) -> None:
+    form = packing.Packing(quants)
+    stored = [(p.vector, p.bit + i) for p in form.pieces for i in range(p.count)]
+    bits = [(p.run, p.at + i) for p in form.pieces for i in range(p.count)]
+    assert sorted(stored) == [(vector, bit) for vector in range(form.bits) for bit in range(8)]
+    assert sorted(bits) == [(run, bit) for run in range(packing.RUNS) for bit in range(form.bits)]
+
+
 @pytest.mark.parametrize("quant", packing.FLOAT_FORMATS)
 @pytest.mark.parametrize("columns", [7, 64])
 def test_floats(quant: str, columns: int) -> None:

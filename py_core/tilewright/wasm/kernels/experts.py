@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
-from ..assembler import Function, Module, f32, i32
+from ..assembler import Expr, Function, Module, f32, i32
 from .lanes import LOWEST, exp_scalar
-from .packing import CELL_COLUMNS, Packing
+from .packing import CELL_COLUMNS, RUNS, Packing
 
 
 @dataclass(frozen=True)
@@ -120,24 +122,28 @@ def add_embed(module: Module, name: str, form: Packing) -> Function:
         cell = f.let(pair + ((row >> 2) & 1) * form.cell_bytes + lane)
         target = f.let(out)
         with f.range(cells):
-            with f.range(CELL_COLUMNS) as column:
-                part = (column >> 4) << 4 if form.group == 16 else i32.const(0)
-                factor = f32.load(cell + part, offset=form.scales_at)
-                if form.quants == "nibble":
-                    run = ((column & 15) >> 2) << 4
-                    byte = i32.load8_u(cell + run + (column & 3))
-                    quant = (byte >> ((column >> 4) << 2)) & 15
-                elif form.quants == "crumb":
-                    byte = i32.load8_u(cell + ((column >> 4) << 4) + (column & 3))
-                    quant = (byte >> (((column >> 2) & 3) << 1)) & 3
-                else:
-                    load = i32.load8_s if form.quants == "byte" else i32.load8_u
-                    quant = load(cell + ((column >> 2) << 4) + (column & 3))
-                value = f32.convert_i32_s(quant - form.zero) * factor
-                if form.offset:
-                    value = value + f32.load(cell + part, offset=form.offsets_at)
-                f.do(f32.store(target + (column << 2), value * scale))
+            for run in range(RUNS):
+                part = 16 * (4 * run // form.group)
+                factor = f.let(f32.load(cell, offset=form.scales_at + part))
+                with f.range(4) as column:
+                    value = f32.convert_i32_s(_quant(cell + column, form, run)) * factor
+                    if form.offset:
+                        value = value + f32.load(cell, offset=form.offsets_at + part)
+                    f.do(f32.store(target + (column << 2), value * scale, offset=16 * run))
             cell.set(cell + 2 * form.cell_bytes)
             target.set(target + 4 * CELL_COLUMNS)
         out.set(out + stride)
     return f
+
+
+def _quant(at: Expr, form: Packing, run: int) -> Expr:
+    """Return a quant of a run, less its zero point, from the bytes of a cell from ``at`` on."""
+    if form.quants == "byte":
+        return i32.load8_s(at, offset=16 * run)
+    parts = [
+        ((i32.load8_u(at, offset=16 * piece.vector) >> piece.bit) & ((1 << piece.count) - 1))
+        << piece.at
+        for piece in form.pieces
+        if piece.run == run
+    ]
+    return reduce(or_, parts) - form.zero

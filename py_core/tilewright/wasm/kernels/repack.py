@@ -9,12 +9,14 @@ ggml's ``ggml-common.h``; ``tests/reference/dequantize.py`` is the twin.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import or_
 
 from ...formats.quant import BY_NAME
 from ..assembler import Expr, Function, Local, Module, f32, i32, select
 from . import repack_grids
 from .block import OFFSETS, SCALES, Block, half
-from .packing import PACKINGS, Packing
+from .packing import PACKINGS, Packing, Piece
 
 _IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 _MXFP4_LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
@@ -240,16 +242,13 @@ def add_repack(module: Module, quant: str) -> Function:
 
 def _scatter(f: Function, form: Packing, scratch: Local, cell: Local, number: int) -> None:
     """Write one row's 32 columns into its lane of a cell."""
-    first = 32 * number
-    if form.quants == "crumb":
-        for half_ in range(2):
-            four = i32.load(scratch, offset=first + 16 * half_)
-            for run in range(1, 4):
-                more = i32.load(scratch, offset=first + 16 * half_ + 4 * run)
-                four = four | (more << (2 * run))
-            f.do(i32.store(cell, four, offset=16 * half_))
-    else:
-        _scatter_runs(f, form, scratch, cell, first)
+    for vector in range(form.bits):
+        words = [
+            _moved(i32.load(scratch, offset=32 * number + 4 * piece.run), piece, form.bits)
+            for piece in form.pieces
+            if piece.vector == vector
+        ]
+        f.do(i32.store(cell, reduce(or_, words), offset=16 * vector))
     parts = 32 // form.group
     for part in range(parts):
         at = 4 * (number * parts + part)
@@ -260,13 +259,11 @@ def _scatter(f: Function, form: Packing, scratch: Local, cell: Local, number: in
             f.do(f32.store(cell, offset, offset=form.offsets_at + 16 * part))
 
 
-def _scatter_runs(f: Function, form: Packing, scratch: Local, cell: Local, first: int) -> None:
-    """Write quants of four bits and more."""
-    for run in range(4 if form.quants == "nibble" else 8):
-        four = i32.load(scratch, offset=first + 4 * run)
-        if form.quants == "nibble":
-            four = four | (i32.load(scratch, offset=first + 16 + 4 * run) << 4)
-        f.do(i32.store(cell, four, offset=16 * run))
+def _moved(run: Expr, piece: Piece, bits: int) -> Expr:
+    """Return a piece of a run's four quants where it belongs in a vector's bytes."""
+    if piece.count < bits:
+        run = (run >> piece.at) & (((1 << piece.count) - 1) * 0x01010101)
+    return run << piece.bit if piece.bit else run
 
 
 def add_repack_floats(module: Module, quant: str) -> Function:

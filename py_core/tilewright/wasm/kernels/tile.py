@@ -26,7 +26,7 @@ from ..assembler import (
     shuffle32,
     v128,
 )
-from .packing import Packing
+from .packing import Packing, Piece
 from .quantize import (
     BLOCK_BYTES,
     HALF_TOTALS,
@@ -46,9 +46,6 @@ Splat = Literal["load", "shuffle"]
 
 SCRATCH_BYTES = 64
 """What a tile of four tokens stores of a strip."""
-
-_CRUMBS = i32x4.const(0x03030303)
-_NIBBLES = i32x4.const(0x0F0F0F0F)
 
 
 @dataclass(frozen=True)
@@ -214,6 +211,9 @@ class _Products:
         self._sums = [[[f.local("v128") for _ in range(wide)] for _ in xs] for _ in w]
         self._more = [[f.local("v128") for _ in xs] for _ in w]
         self._low, self._high = f.local("v128"), f.local("v128")
+        apart = dict.fromkeys(p.run for p in self._form.pieces if p.count < self._form.bits)
+        self._rest = {run: [f.local("v128") for _ in w] for run in apart}
+        """Quants that are pieced together meanwhile."""
 
     def sums(self, part: int, runs: list[int]) -> list[list[Expr]]:
         """Return i32x4 per strip and token: sum over the runs' columns of (quant - zero) * x."""
@@ -289,26 +289,26 @@ class _Products:
     def _visits(self, runs: list[int]) -> Iterator[tuple[int, list[Expr]]]:
         """Yield each run with the weights of every strip."""
         form = self._form
-        if form.quants == "crumb":
-            for run in runs:
-                if run % 4 == 0:
-                    for quad, strip in zip(self._quads, self._w, strict=True):
-                        quad.set(strip.load(4 * run))
-                shift = 2 * (run % 4)
-                shifted = [i16x8.shr_u(quad, shift) if shift else quad for quad in self._quads]
-                yield run, [v128.and_(four, _CRUMBS) for four in shifted]
-            return
-        if form.quants != "nibble":
-            for run in runs:
-                for quad, strip in zip(self._quads, self._w, strict=True):
-                    quad.set(strip.load(16 * run))
-                yield run, list(self._quads)
-            return
-        for j in range(4):
+        due = [run for run in runs if run in self._rest]
+        for vector in range(form.bits):
+            pieces = [piece for piece in form.pieces if piece.vector == vector]
+            if pieces[0].run not in runs:
+                continue
             for quad, strip in zip(self._quads, self._w, strict=True):
-                quad.set(strip.load(16 * j))
-            yield j, [v128.and_(quad, _NIBBLES) for quad in self._quads]
-            yield j + 4, [v128.and_(i16x8.shr_u(quad, 4), _NIBBLES) for quad in self._quads]
+                quad.set(strip.load(16 * vector))
+            for piece in pieces:
+                found = [_taken(quad, piece) for quad in self._quads]
+                if piece.run not in self._rest:
+                    yield piece.run, found
+                    continue
+                rest = self._rest[piece.run]
+                for own, bits in zip(rest, found, strict=True):
+                    own.set(v128.or_(own, bits) if piece.at else bits)
+                if piece.run in due and piece.at + piece.count == form.bits:
+                    due.remove(piece.run)
+                    yield piece.run, list(rest)
+        for run in due:  # complete since the part before
+            yield run, list(self._rest[run])
 
     def _columns(self, n: int, run: int) -> Expr:
         """Return token n's columns 4 run .. in all lanes: four bytes, or four 16-bit numbers."""
@@ -425,6 +425,19 @@ class _Products:
                 row.append(whole)
             results.append(row)
         return results
+
+
+def _taken(quad: Local, piece: Piece) -> Expr:
+    """Return a piece's bits of a vector where they belong in the quants."""
+    if piece.count == 8:
+        return quad
+    moved: Expr = quad
+    if piece.bit > piece.at:
+        moved = i16x8.shr_u(quad, piece.bit - piece.at)
+    elif piece.bit < piece.at:
+        moved = i16x8.shl(quad, piece.at - piece.bit)
+    mask = ((1 << piece.count) - 1) << piece.at
+    return v128.and_(moved, i32x4.const(mask * 0x01010101))
 
 
 def _rows_of(low: Local, high: Local) -> Expr:
