@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...errors import KernelError
-from ..assembler import Function, Module, i32, select
+from ..assembler import Expr, Function, Local, Module, i32, select, v128
 from .lanes import store_some
-from .packing import LANES
+from .packing import LANES, PAIR
 from .tile import (
     SCRATCH_BYTES,
     Method,
@@ -38,6 +38,9 @@ __all__ = [
     "naive",
     "space",
 ]
+
+STREAMS = 4
+"""From as many places most processors read as fast as they can."""
 
 
 def naive(structure: Structure) -> Tuning:
@@ -64,10 +67,10 @@ def _together(structure: Structure, method: Method, splat: Splat) -> Tuning:
     """
     if splat == "shuffle":
         stored = can_store(structure, method)
-        return Tuning(method, 8, 4 if stored else 1, splat, stored=stored)
+        return Tuning(method, 8, 4 if stored else 1, splat, stored=stored, streams=STREAMS)
     if structure.packing.quants == "byte":
-        return Tuning(method, 8, 4, splat, apart=True)
-    return Tuning(method, 8, 2, splat)
+        return Tuning(method, 8, 4, splat, apart=True, streams=STREAMS)
+    return Tuning(method, 8, 2, splat, streams=STREAMS)
 
 
 def space(
@@ -89,7 +92,10 @@ def space(
                 tiles = [(16, 1), (4, 4), (8, 2), (8, 4)]
                 found += [Tuning(method, rows, tokens, own) for rows, tokens in tiles]
             else:
-                found += [replace(together, rows=rows, splat=own) for rows in (4, 8, 16)]
+                found += [
+                    replace(together, rows=rows, splat=own, streams=streams)
+                    for rows, streams in ((4, 1), (8, 1), (8, 2), (8, STREAMS))
+                ]
         if many and can_store(structure, method):
             found.append(Tuning(method, 8, 4, stored=True))
     return [Tuning(), *(t for t in found if t != Tuning())]
@@ -107,6 +113,9 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
     stored = add_stored_tile(module, name + "_tile", structure, tuning) if tuning.stored else None
     pair = f.let(cells * (2 * form.cell_bytes))
     row = f.local("i32")
+    if tuning.streams > 1:
+        with f.if_(tokens.equals(1)):
+            row.set(_add_streams(f, structure, tuning, pair))
     # The widest strips first, then those of four rows.
     for high in dict.fromkeys((tuning.rows // LANES, 1)):
         with f.while_(lambda high=high: row + (LANES * high - LANES) < rows):  # type: ignore[misc]
@@ -139,3 +148,26 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
                     token.set(token + wide)
             row.set(row + LANES * high)
     return f
+
+
+def _add_streams(f: Function, structure: Structure, tuning: Tuning, pair: Local) -> Expr:
+    """Multiply one token by as many rows as the Tuning's streams share; return how many.
+
+    A stream has a run of eight rows after the other.
+    """
+    weights, cells, rows, x, _, _, out, _, _ = f.parameters
+    each = f.let(rows // (PAIR * tuning.streams))
+    with f.range(each) as number:
+        w = [
+            strip
+            for n in range(tuning.streams)
+            for strip in add_strips(
+                f, structure.packing, weights + (each * n + number) * pair, pair, number, 2
+            )
+        ]
+        sums = add_tile(f, structure, tuning, w, [f.let(x)], cells, together=2)
+        for n in range(tuning.streams):
+            target = f.let(out + (each * n + number) * (4 * PAIR))
+            for half in range(2):
+                f.do(v128.store(target, sums[2 * n + half][0], offset=16 * half))
+    return each * (PAIR * tuning.streams)

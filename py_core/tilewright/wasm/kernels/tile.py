@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from ..assembler import (
@@ -76,6 +77,9 @@ class Tuning:
     """So does this, and integer sums go through memory. Cranelift moves
     arithmetic behind all loads up to the next store, and spills what was loaded; a splat whose
     only use comes before that store costs one instruction."""
+    streams: int = 1
+    """One token meets so many runs of eight rows in turn, cell by cell: a processor reads more
+    bytes per second from several places of its memory at once than from one."""
 
 
 def can_store(structure: Structure, method: Method) -> bool:
@@ -134,9 +138,11 @@ def add_tile(
     xs: list[Local],
     cells: Local,
     scratch: Local | None = None,
+    together: int = 4,
 ) -> list[list[Local]]:
     """Return the sums ``[strip][token]``, each f32x4, of whole rows.
 
+    ``together``: how many strips share what is loaded of the activations; they take turns.
     ``scratch``: where the only strip's integer sums are stored meanwhile, a vector per token.
     """
     form = s.packing
@@ -145,22 +151,25 @@ def add_tile(
     half_at = WIDE_HALF_TOTALS if s.wide else HALF_TOTALS
     zero = f32x4.const(0.0)
     totals = [[f.let(zero) for _ in xs] for _ in w]
-    products = _Products(f, s, tuning, w, xs)
+    products = _Products(f, s, tuning, w[:together], xs)
     with f.range(cells):
-        for part, quants in enumerate(_parts(form)):
+        turns = [range(g, min(g + together, len(w))) for g in range(0, len(w), together)]
+        for turn, part in product(turns, range(len(_parts(form)))):
+            quants = _parts(form)[part]
+            products.use([w[g] for g in turn])
             if scratch is not None:
                 products.store(part, quants, scratch)
                 integers = [products.stored(part, scratch)]
             else:
                 integers = products.sums(part, quants)
-            for g, strip in enumerate(w):
-                scale = f.let(strip.load(form.scales_at + 16 * part))
+            for g, sums in zip(turn, integers, strict=True):
+                scale = f.let(w[g].load(form.scales_at + 16 * part))
                 for n, x in enumerate(xs):
                     factor = f32x4.mul(scale, f32x4.splat(f32.load(x, offset=scale_at)))
-                    value = f32x4.convert_i32x4_s(integers[g][n])
+                    value = f32x4.convert_i32x4_s(sums[n])
                     totals[g][n].set(f32x4.relaxed_madd(value, factor, totals[g][n]))
                 if form.offset:
-                    offset = f.let(strip.load(form.offsets_at + 16 * part))
+                    offset = f.let(w[g].load(form.offsets_at + 16 * part))
                     sum_at = total_at if form.group == 32 else half_at + 4 * part
                     for n, x in enumerate(xs):
                         total = f32x4.splat(f32.load(x, offset=sum_at))
@@ -214,6 +223,10 @@ class _Products:
         apart = dict.fromkeys(p.run for p in self._form.pieces if p.count < self._form.bits)
         self._rest = {run: [f.local("v128") for _ in w] for run in apart}
         """Quants that are pieced together meanwhile."""
+
+    def use(self, w: list[_Strip]) -> None:
+        """Take the products of other strips, as many as there were."""
+        self._w = w
 
     def sums(self, part: int, runs: list[int]) -> list[list[Expr]]:
         """Return i32x4 per strip and token: sum over the runs' columns of (quant - zero) * x."""
