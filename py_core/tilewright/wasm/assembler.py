@@ -166,9 +166,11 @@ def _relaxed(full: str, made: Callable[..., Expr]) -> Callable[..., Expr]:
         if not plain_only.get():
             return made(*values, **options)
         shape, _, name = full.partition(".relaxed_")
+        lanes = Namespace(shape)
+        if name == "trunc_f32x4_s":
+            return lanes.trunc_sat_f32x4_s(*values)
         if name != "madd":
             raise KernelError(f"{full} is relaxed SIMD, which this engine has not got.")
-        lanes = Namespace(shape)
         a, b, c = values
         return lanes.add(lanes.mul(a, b), c)
 

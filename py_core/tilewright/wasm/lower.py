@@ -355,27 +355,25 @@ class Lowering:
         )
         kernel = self._kernels.get(s, lambda name: attention.add_attention(self._module, name, s))
         inputs = self._state.inputs
-        by_heads = self._counts[op.q.rows] <= 2 * _FEW
-        out: tuple[Any, ...] = self._moving(op.out)
-        of_tokens: tuple[Any, ...] = (Moving(inputs.positions, 4), Moving(inputs.slots, 4), COUNT)
-        if by_heads:
-            out, of_tokens = self._span(op.out), (inputs.positions, inputs.slots, op.q.rows)
-        values = (
-            *(self._span(op.q) if by_heads else self._moving(op.q)),
-            *of_tokens,
+        few = self._counts[op.q.rows] <= 2 * _FEW
+        units = Split(op.q.rows, 1 if few else 2 * op.kv_heads, op.kv_heads)
+        self._cut(
+            kernel,
+            units,
+            *self._span(op.q),
+            inputs.positions,
+            inputs.slots,
             inputs.tables,
             inputs.max_blocks,
             inputs.lengths,
             self._state.keys[op.layer],
             self._state.values[op.layer],
-            *out,
+            *self._span(op.out),
             self._vector(op.sinks),
             self._private,
+            START,
+            END,
         )
-        if by_heads:
-            self._cut(kernel, Split(op.heads, 1), *values, START, END)
-        else:
-            self._rows(kernel, op.q.rows, 2, *values, 0, op.heads)
 
     # -- rows ------------------------------------------------------------------------------------
 

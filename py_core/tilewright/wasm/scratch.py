@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..graph.ops import ExpertLinear, Graph, Linear, Rope, Route, Rows
-from .kernels import cache, linear, quantize
+from .kernels import attention, linear, quantize
 from .weights import matrix_bytes
 
 TRIAL_TOKENS = 32
@@ -56,7 +56,7 @@ def trial_bytes(graph: Graph) -> int:
 
 def private_bytes(graph: Graph) -> int:
     """Return the bytes of scratch that every thread needs for itself."""
-    least = max(4 * cache.KV_BLOCK, linear.SCRATCH_BYTES)
+    least = max(attention.SCRATCH_BYTES, linear.SCRATCH_BYTES)
     for op in graph.ops:
         if isinstance(op, Rope):
             least = max(least, 8 * len(op.table.frequencies))

@@ -52,11 +52,18 @@ class Split:
 
     total: int | Rows
     unit: int
+    times: int = 1
+    """Parts of each of the step's rows, where these are cut; they count as rows here."""
+
+    def rows(self, counts: Counts) -> Expr:
+        """Return the number of all rows."""
+        every = _total(self.total, counts)
+        return every if self.times == 1 else every * self.times
 
     def units(self, counts: Counts) -> Expr | int:
         """Return the number of pieces."""
         if isinstance(self.total, Rows):
-            return (counts[self.total] + (self.unit - 1)) // self.unit
+            return (self.rows(counts) + (self.unit - 1)) // self.unit
         return -(-self.total // self.unit)
 
 
@@ -122,7 +129,7 @@ def _total(rows: int | Rows, counts: Counts) -> Expr:
 
 
 def _whole(f: Function, call: Call, counts: Counts, worker: Expr) -> None:
-    total = _total(call.rows, counts)
+    total = call.split.rows(counts) if call.split else _total(call.rows, counts)
     _emit(f, call, counts, worker, i32.const(0), total, total)
 
 
@@ -212,7 +219,7 @@ class _Walk:
         start, size = self._start, self._size
         start.set((self._piece & PIECES) * split.unit)
         size.set((self._piece >> 12) * split.unit)
-        left = _total(split.total, self._counts) - start
+        left = split.rows(self._counts) - start
         size.set(select(size < left, size, left))
         _emit(self._f, call, self._counts, self._thread, start, size, start + size)
 

@@ -52,9 +52,11 @@ def as_kept(kind: str, rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", cache.KINDS)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("head_size", "value_size"), [(16, 32), (6, 21), (64, 64)])
+@pytest.mark.parametrize(
+    ("head_size", "value_size", "heads"), [(32, 64, 6), (6, 21, 10), (64, 64, 8)]
+)
 def test_attention(
-    machine: Machine, case: str, head_size: int, value_size: int, kind: cache.KvKind
+    machine: Machine, case: str, head_size: int, value_size: int, heads: int, kind: cache.KvKind
 ) -> None:
     if kind == "q8_0" and head_size % 32:
         with pytest.raises(InvalidRequestError, match="multiple of 32"):
@@ -62,7 +64,7 @@ def test_attention(
         return
     rng = np.random.default_rng(2)
     options = CASES[case]
-    heads, kv_heads, lengths = 6, 2, {0: 70, 2: 33}
+    kv_heads, lengths = 2, {0: 70, 2: 33}
     layer = cache.CacheStructure(kv_heads, head_size, value_size, kind)
     scale = head_size**-0.5
     s = attention.Structure(
@@ -104,9 +106,9 @@ def test_attention(
     machine.call(
         lambda m: attention.add_attention(m, "attend", s),
         "attend",
-        *(machine.put(q), 4 * heads * head_size, machine.put(positions), machine.put(slots), 6),
+        *(machine.put(q), 4 * heads * head_size, machine.put(positions), machine.put(slots)),
         *(table, 3, machine.put(counts), keys, values, out, 4 * heads * value_size),
-        *(machine.put(sinks), machine.room(128), 0, heads),
+        *(machine.put(sinks), machine.room(attention.SCRATCH_BYTES), 0, 6 * kv_heads),
     )
     expected = ops.attention(
         q,

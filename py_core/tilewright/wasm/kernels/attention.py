@@ -6,9 +6,9 @@ Tables of blocks are ``u32[slots][max_blocks]``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..assembler import (
-    Expr,
     Function,
     Local,
     Module,
@@ -21,8 +21,20 @@ from ..assembler import (
     v128,
     v128_const,
 )
-from .cache import KV_BLOCK, CacheStructure, add_weighted, products
+from .cache import (
+    KV_BLOCK,
+    CacheStructure,
+    Weighted,
+    add_weighted,
+    products,
+    shared_vectors,
+)
 from .lanes import LOWEST, exp, exp_scalar, max_lanes, softcap, sum_lanes
+
+_TOGETHER = 4
+"""Heads that share what is loaded: more have no registers."""
+SCRATCH_BYTES = 4 * KV_BLOCK * _TOGETHER
+"""A block's weights for as many heads."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +108,20 @@ class Structure:
 
 
 def add_attention(module: Module, name: str, s: Structure) -> Function:
-    """Add ``<name>(q, stride, positions, slots, tokens, tables, most, lengths, keys, values, out,
-    stride, sinks, scratch, first head, end)``; scratch takes the 32 weights of a block.
+    """Add ``<name>(q, stride, positions, slots, tables, most, lengths, keys, values, out, stride,
+    sinks, scratch, first unit, end)``; scratch takes ``SCRATCH_BYTES``.
+
+    A unit is one token's heads that share keys and values; those of the first token come first. Its
+    heads are taken a few at a time, so that what was loaded of the cache serves them all.
     """  # noqa: D205
-    f = module.function(name, ["i32"] * 16)
-    (q, q_stride, positions, slots, tokens, tables, most, lengths) = f.parameters[:8]
-    (keys, values, out, out_stride, sinks, scratch, first_head, end_head) = f.parameters[8:]
+    f = module.function(name, ["i32"] * 15)
+    (q, q_stride, positions, slots, tables, most, lengths) = f.parameters[:7]
+    (keys, values, out, out_stride, sinks, scratch, first_unit, end_unit) = f.parameters[7:]
     cache = s.cache
     group = s.heads // cache.kv_heads
-    with f.range(tokens) as token:
+    with f.range(end_unit, start=first_unit) as unit:
+        token = f.let(unit // cache.kv_heads)
+        kv_head = f.let(unit % cache.kv_heads)
         position = f.let(i32.load(positions + (token << 2)))
         slot = f.let(i32.load(slots + (token << 2)))
         table = f.let(tables + ((slot * most) << 2))
@@ -113,84 +130,135 @@ def add_attention(module: Module, name: str, s: Structure) -> Function:
         if s.window:
             from_ = f.let(position + (1 - s.window))
             first.set(select(from_ > 0, from_, i32.const(0)))
-        with f.range(end_head, start=first_head) as head:
-            query = f.let(q + head * (4 * cache.head_size))
-            target = f.let(out + head * (4 * cache.value_size))
-            top = f.let(f32.load(sinks + (head << 2)) if s.sinks else f32.const(LOWEST))
-            total = f.let(f32.const(1.0 if s.sinks else 0.0))
-            _clear(f, target, cache.value_size)
+        query = f.let(q + token * q_stride + kv_head * (4 * cache.head_size * group))
+        target = f.let(out + token * out_stride + kv_head * (4 * cache.value_size * group))
+        sink = f.let(sinks + kv_head * (4 * group))
+        for run in _runs(group):
+            heads = [
+                _Head(
+                    f.let(query + 4 * cache.head_size * n),
+                    f.let(f32.load(sink, offset=4 * n) if s.sinks else f32.const(LOWEST)),
+                    f.let(f32.const(1.0 if s.sinks else 0.0)),
+                    Weighted(
+                        f.let(scratch + 4 * KV_BLOCK * place),
+                        f.let(target + 4 * cache.value_size * n),
+                        f.local("v128"),
+                    ),
+                )
+                for place, n in enumerate(run)
+            ]
+            for head in heads:
+                _scale(f, head.sums.target, cache.value_size, None)
             with f.range(end, start=first & -KV_BLOCK, step=KV_BLOCK) as start:
-                block = i32.load(table + ((start >> 5) << 2)) * cache.kv_heads + head // group
-                number = f.let(block)
-                scores = _scores(f, s, query, keys + number * cache.key_bytes)
-                _mask(f, scores, start, first, end)
-                _weigh(f, scores, top, total, scratch, target, cache, values, number, end - start)
-            _divide(f, target, cache.value_size, total)
-        q.set(q + q_stride)
-        out.set(out + out_stride)
+                number = f.let(
+                    i32.load(table + ((start >> 5) << 2)) * cache.kv_heads + kv_head,
+                )
+                left = f.let(end - start)
+                count = f.let(select(left < KV_BLOCK, left, i32.const(KV_BLOCK)))
+                _score(
+                    f, s, heads, f.let(keys + number * cache.key_bytes), start, first, end, count
+                )
+                bytes_ = f.let(count << 2)
+                for head in heads:
+                    _weigh(f, head, bytes_)
+                block = f.let(values + number * cache.value_bytes)
+                add_weighted(f, cache, block, [head.sums for head in heads], bytes_)
+            for head in heads:
+                factor = f.let(f32x4.splat(f32.const(1.0) / head.total))
+                _scale(f, head.sums.target, cache.value_size, factor)
     return f
 
 
-def _scores(f: Function, s: Structure, query: Local, keys: Expr) -> list[Local]:
-    scores = products(f, s.cache, query, keys)
-    for score in scores:
-        score.set(f32x4.mul(score, f32x4.const(s.scale)))
-        if s.softcap:
-            score.set(softcap(f, s.softcap, score))
-    return scores
+def _runs(group: int) -> list[range]:
+    """Cut a group's heads into runs of about the same length that share what they load."""
+    count = -(-group // _TOGETHER)
+    edges = [group * n // count for n in range(count + 1)]
+    return [range(*pair) for pair in pairwise(edges)]
 
 
-def _mask(f: Function, scores: list[Local], start: Local, first: Local, end: Local) -> None:
-    """Hide positions outside ``first .. end``, where the block has any."""
-    with f.if_((start < first) | (start + KV_BLOCK > end)):
-        for i, score in enumerate(scores):
-            lanes = v128_const(b"".join((4 * i + n).to_bytes(4, "little") for n in range(4)))
-            place = f.let(i32x4.add(i32x4.splat(start), lanes))
-            late = i32x4.lt_s(place, i32x4.splat(end))
-            seen = v128.and_(late, i32x4.ge_s(place, i32x4.splat(first)))
-            score.set(v128.bitselect(score, f32x4.const(LOWEST), seen))
+@dataclass(frozen=True)
+class _Head:
+    """One query head, and how far its softmax is."""
+
+    query: Local
+    top: Local
+    """The largest score so far."""
+    total: Local
+    """Sum of the weights so far."""
+    sums: Weighted
 
 
-def _weigh(
+def _score(
     f: Function,
-    scores: list[Local],
-    top: Local,
-    total: Local,
-    scratch: Local,
-    target: Local,
-    cache: CacheStructure,
-    values: Local,
-    number: Local,
-    left: Expr,
+    s: Structure,
+    heads: list[_Head],
+    keys: Local,
+    start: Local,
+    first: Local,
+    end: Local,
+    count: Local,
 ) -> None:
-    """Online softmax: add the block's values by their weights."""
-    most = f.let(scores[0])
-    for score in scores[1:]:
-        most.set(f32x4.pmax(most, score))
-    new = f.let(f32.max(top, max_lanes(most)))
-    shrink = f.let(exp_scalar(f, top - new))
-    top.set(new)
-    peak = f.let(f32x4.splat(new))
-    sums = f.let(f32x4.const(0.0))
-    for i, score in enumerate(scores):
+    """Store the scores of a block's first ``count`` positions where their weights will be."""
+    vectors = shared_vectors(len(heads))
+    with f.range(count, step=4 * vectors) as inside:
+        scores = products(f, s.cache, [head.query for head in heads], keys, inside, vectors)
+        for score in (score for own in scores for score in own):
+            score.set(f32x4.mul(score, f32x4.const(s.scale)))
+            if s.softcap:
+                score.set(softcap(f, s.softcap, score))
+        place = f.let(start + inside)
+        with f.if_((place < first) | (place + 4 * vectors > end)):
+            _mask(f, scores, place, first, end)
+        for head, own in zip(heads, scores, strict=True):
+            at = f.let(head.sums.weights + (inside << 2))
+            for i, score in enumerate(own):
+                f.do(v128.store(at, score, offset=16 * i))
+
+
+def _mask(f: Function, scores: list[list[Local]], place: Local, first: Local, end: Local) -> None:
+    """Hide positions outside ``first .. end``; the first score's is ``place``."""
+    for i in range(len(scores[0])):
+        lanes = v128_const(b"".join((4 * i + n).to_bytes(4, "little") for n in range(4)))
+        places = f.let(i32x4.add(i32x4.splat(place), lanes))
+        late = i32x4.lt_s(places, i32x4.splat(end))
+        seen = f.let(v128.and_(late, i32x4.ge_s(places, i32x4.splat(first))))
+        for own in scores:
+            own[i].set(v128.bitselect(own[i], f32x4.const(LOWEST), seen))
+
+
+def _weigh(f: Function, head: _Head, bytes_: Local) -> None:
+    """Online softmax: turn a block's scores into weights; what was summed before shrinks."""
+    weights = head.sums.weights
+    most = f.let(f32x4.const(LOWEST))
+    with f.range(bytes_, step=16) as at:
+        most.set(f32x4.pmax(most, v128.load(weights + at)))
+    new = f.let(f32.max(head.top, max_lanes(most)))
+    shrink = f.let(exp_scalar(f, head.top - new))
+    head.top.set(new)
+    peak, sums = f.let(f32x4.splat(new)), f.let(f32x4.const(0.0))
+    with f.range(bytes_, step=16) as at:
+        place = f.let(weights + at)
+        score = f.let(v128.load(place))
         # Hidden ones count as nothing at all, even where everything so far was hidden.
         shown = f32x4.gt(score, f32x4.const(LOWEST))
         weight = f.let(v128.and_(exp(f, f32x4.sub(score, peak)), shown))
         sums.set(f32x4.add(sums, weight))
-        f.do(v128.store(scratch, weight, offset=16 * i))
-    total.set(total * shrink + sum_lanes(sums))
-    count = f.let(select(left < KV_BLOCK, left, i32.const(KV_BLOCK)) << 2)
-    factor = f.let(f32x4.splat(shrink))
-    block = values + number * cache.value_bytes
-    add_weighted(f, cache, block, scratch, count, target, factor)
+        f.do(v128.store(place, weight))
+    head.total.set(head.total * shrink + sum_lanes(sums))
+    head.sums.factor.set(f32x4.splat(shrink))
 
 
-def _clear(f: Function, target: Local, size: int) -> None:
-    with f.range(4 * size, step=4) as at:
-        f.do(f32.store(target + at, 0.0))
-
-
-def _divide(f: Function, target: Local, size: int, total: Local) -> None:
-    factor = f.let(f32.const(1.0) / total)
-    with f.range(4 * size, step=4) as at:
-        f.do(f32.store(target + at, f32.load(target + at) * factor))
+def _scale(f: Function, target: Local, size: int, factor: Local | None) -> None:
+    """Multiply ``size`` floats; without a factor: make them zero."""
+    whole = size // 4 * 4
+    if whole:
+        with f.range(4 * whole, step=16) as at:
+            four = f.let(target + at)
+            zero = f32x4.const(0.0)
+            value = zero if factor is None else f32x4.mul(v128.load(four), factor)
+            f.do(v128.store(four, value))
+    for n in range(whole, size):
+        one = f32.const(0.0)
+        if factor is not None:
+            one = f32.load(target, offset=4 * n) * f32x4.extract_lane(factor, 0)
+        f.do(f32.store(target, one, offset=4 * n))

@@ -8,6 +8,7 @@ per position and 32 elements, all scales behind the block's integers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -32,7 +33,6 @@ KV_BLOCK = 32
 """Positions per block."""
 GROUP = 32
 """Elements per scale of ``q8_0``."""
-VECTORS = KV_BLOCK // 4
 _BYTES = {"f32": 4, "f16": 2, "q8_0": 1}
 
 
@@ -184,103 +184,149 @@ def _write_q8(
             f.do(i32.store8(start + i * step, i32x4.extract_lane(quants, 0)))
 
 
-def products(f: Function, s: CacheStructure, query: Local, keys: Expr) -> list[Local]:
-    """Return the dot products of a query and a block's keys, f32x4 per four positions."""
-    scores = [f.let(f32x4.const(0.0)) for _ in range(VECTORS)]
-    key = f.let(keys)
+def shared_vectors(heads: int) -> int:
+    """Return how many vectors are loaded at once where ``heads`` use them: as registers allow."""
+    return 4 if heads <= 3 else 2
+
+
+def products(
+    f: Function,
+    s: CacheStructure,
+    queries: Sequence[Local],
+    keys: Local,
+    first: Local,
+    vectors: int,
+) -> list[list[Local]]:
+    """Return the dot products of queries and a block's keys from position ``first`` on.
+
+    One f32x4 per query and four positions.
+    """
+    scores = [[f.let(f32x4.const(0.0)) for _ in range(vectors)] for _ in queries]
     if s.kind == "q8_0":
-        _products_q8(f, s, query, key, scores)
+        _products_q8(f, s, queries, keys, first, scores)
         return scores
+    key = f.let(keys + first * s.element)
     with f.range(4 * s.head_size, step=4) as at:
-        element = f.let(v128.load32_splat(query + at))
-        for i, score in enumerate(scores):
-            four = v128.load(key, offset=16 * i) if s.kind == "f32" else load_halves(key, 8 * i)
-            score.set(f32x4.relaxed_madd(element, four, score))
+        if s.kind == "f32":
+            fours = [f.let(v128.load(key, offset=16 * i)) for i in range(vectors)]
+        else:
+            fours = [f.let(load_halves(key, 8 * i)) for i in range(vectors)]
+        _add_products(f, queries, at, fours, scores)
         key.set(key + s.element * KV_BLOCK)
     return scores
 
 
-def _products_q8(
-    f: Function, s: CacheStructure, query: Local, key: Local, scores: list[Local]
+def _add_products(
+    f: Function,
+    queries: Sequence[Local],
+    at: Local,
+    fours: Sequence[Local],
+    sums: Sequence[Sequence[Local]],
 ) -> None:
-    sums = [f.local("v128") for _ in scores]
-    scale = f.let(key + KV_BLOCK * s.head_size)
-    at = f.let(query)
-    with f.range(s.head_size // GROUP):
-        for own in sums:
-            own.set(f32x4.const(0.0))
-        with f.range(GROUP):
-            element = f.let(v128.load32_splat(at))
-            for i in range(0, VECTORS, 2):
-                eight = f.let(v128.load8x8_s(key, offset=4 * i))
-                halves = i32x4.extend_low_i16x8_s(eight), i32x4.extend_high_i16x8_s(eight)
-                for own, half in zip(sums[i : i + 2], halves, strict=True):
-                    own.set(f32x4.relaxed_madd(element, f32x4.convert_i32x4_s(half), own))
+    for query, own in zip(queries, sums, strict=True):
+        element = f.let(v128.load32_splat(query + at))
+        for four, total in zip(fours, own, strict=True):
+            total.set(f32x4.relaxed_madd(four, element, total))
+
+
+def _products_q8(
+    f: Function,
+    s: CacheStructure,
+    queries: Sequence[Local],
+    keys: Local,
+    first: Local,
+    scores: list[list[Local]],
+) -> None:
+    sums = [[f.local("v128") for _ in own] for own in scores]
+    key = f.let(keys + first)
+    scale = f.let(keys + (first << 2) + KV_BLOCK * s.head_size)
+    with f.range(4 * s.head_size, step=4 * GROUP) as start:
+        for total in (total for own in sums for total in own):
+            total.set(f32x4.const(0.0))
+        with f.range(start + 4 * GROUP, start=start, step=4) as at:
+            fours = [four for i in range(0, len(scores[0]), 2) for four in _eight(f, key, 4 * i)]
+            _add_products(f, queries, at, fours, sums)
             key.set(key + KV_BLOCK)
-            at.set(at + 4)
-        for i, (score, own) in enumerate(zip(scores, sums, strict=True)):
-            score.set(f32x4.relaxed_madd(own, v128.load(scale, offset=16 * i), score))
+        for i in range(len(scores[0])):
+            factor = f.let(v128.load(scale, offset=16 * i))
+            for own, totals in zip(scores, sums, strict=True):
+                own[i].set(f32x4.relaxed_madd(totals[i], factor, own[i]))
         scale.set(scale + 4 * KV_BLOCK)
 
 
+def _eight(f: Function, at: Local, offset: int) -> list[Local]:
+    """Return eight int8 as two f32x4."""
+    eight = f.let(v128.load8x8_s(at, offset=offset))
+    halves = i32x4.extend_low_i16x8_s(eight), i32x4.extend_high_i16x8_s(eight)
+    return [f.let(f32x4.convert_i32x4_s(half)) for half in halves]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A sum of values by weights."""
+
+    weights: Local
+    """Address of f32[32]: those of a block's positions."""
+    target: Local
+    """Address of the sum."""
+    factor: Local
+    """What the sum so far is multiplied by, f32x4."""
+
+
 def add_weighted(
-    f: Function,
-    s: CacheStructure,
-    values: Expr,
-    weights: Local,
-    count: Local,
-    target: Local,
-    factor: Local,
+    f: Function, s: CacheStructure, values: Local, sums: Sequence[Weighted], count: Local
 ) -> None:
-    """Make ``target`` its ``factor`` times plus a block's values by their weights.
+    """Make each target its factor times itself plus a block's values by their weights.
 
-    ``weights``: address of f32[32], ``count``: bytes of those in use.
+    ``count``: bytes of the weights in use.
     """
-    base = f.let(values)
-    for (begin, end), vectors, step in _chunks(s.value_size):
+    for (begin, end), vectors, step in _chunks(s.value_size, shared_vectors(len(sums))):
+        load = v128.load if step == 4 else v128.load32_zero
         with f.range(end, start=begin, step=4 * step * vectors) as at:
-            load = v128.load if step == 4 else v128.load32_zero
-            place = f.let(target + at)
-            source = f.let(base + (at if s.kind == "f32" else at >> (1 if s.kind == "f16" else 2)))
-            sums = [f.let(f32x4.mul(load(place, offset=16 * i), factor)) for i in range(vectors)]
-            scale = f.let(base + ((at >> 7) << 2) + KV_BLOCK * s.value_size)
+            offset = at if s.kind == "f32" else at >> (1 if s.kind == "f16" else 2)
+            source = f.let(values + offset)
+            places = [f.let(own.target + at) for own in sums]
+            totals = [
+                [f.let(f32x4.mul(load(p, offset=16 * i), own.factor)) for i in range(vectors)]
+                for p, own in zip(places, sums, strict=True)
+            ]
+            scale = f.let(values + ((at >> 7) << 2) + KV_BLOCK * s.value_size)
             with f.range(count, step=4) as j:
-                weight = f.let(v128.load32_splat(weights + j))
-                if s.kind == "q8_0":
-                    weight.set(f32x4.mul(weight, v128.load32_splat(scale)))
-                    scale.set(scale + 4 * (s.value_size // GROUP))
-                _add_row(f, s, source, step, weight, sums)
+                fours = _row(f, s, source, step, vectors)
+                factor = f.let(v128.load32_splat(scale)) if s.kind == "q8_0" else None
+                for own, total in zip(sums, totals, strict=True):
+                    weight = f.let(v128.load32_splat(own.weights + j))
+                    if factor is not None:
+                        weight.set(f32x4.mul(weight, factor))
+                    for four, sum_ in zip(fours, total, strict=True):
+                        sum_.set(f32x4.relaxed_madd(four, weight, sum_))
+                scale.set(scale + 4 * (s.value_size // GROUP))
                 source.set(source + s.element * s.value_size)
-            for i, own in enumerate(sums):
-                if step == 4:
-                    f.do(v128.store(place, own, offset=16 * i))
-                else:
-                    f.do(f32.store(place, f32x4.extract_lane(own, 0)))
+            for place, total in zip(places, totals, strict=True):
+                for i, sum_ in enumerate(total):
+                    if step == 4:
+                        f.do(v128.store(place, sum_, offset=16 * i))
+                    else:
+                        f.do(f32.store(place, f32x4.extract_lane(sum_, 0)))
 
 
-def _add_row(
-    f: Function, s: CacheStructure, source: Local, step: int, weight: Local, sums: list[Local]
-) -> None:
+def _row(f: Function, s: CacheStructure, source: Local, step: int, vectors: int) -> list[Local]:
+    """Return a position's next elements as f32x4."""
     if s.kind == "q8_0":
-        for i in range(0, len(sums), 2):
-            eight = f.let(v128.load8x8_s(source, offset=4 * i))
-            halves = i32x4.extend_low_i16x8_s(eight), i32x4.extend_high_i16x8_s(eight)
-            for own, half in zip(sums[i : i + 2], halves, strict=True):
-                own.set(f32x4.relaxed_madd(weight, f32x4.convert_i32x4_s(half), own))
-        return
-    for i, own in enumerate(sums):
-        if s.kind == "f16":  # behind the last element others lie, which are not kept
-            four = load_halves(source, 8 * i)
-        else:
-            load = v128.load if step == 4 else v128.load32_zero
-            four = load(source, offset=16 * i)
-        own.set(f32x4.relaxed_madd(weight, four, own))
+        return [four for i in range(0, vectors, 2) for four in _eight(f, source, 4 * i)]
+    if s.kind == "f16":  # behind the last element others lie, which are not kept
+        return [f.let(load_halves(source, 8 * i)) for i in range(vectors)]
+    load = v128.load if step == 4 else v128.load32_zero
+    return [f.let(load(source, offset=16 * i)) for i in range(vectors)]
 
 
-def _chunks(size: int) -> list[tuple[tuple[int, int], int, int]]:
-    """Cut ``size`` floats into runs of 8, 4, 1 vectors, and of floats: (bytes, vectors, step)."""
+def _chunks(size: int, most: int) -> list[tuple[tuple[int, int], int, int]]:
+    """Cut ``size`` floats into runs of ``most`` vectors, of one, and of floats.
+
+    Each is (bytes, vectors, floats of a vector).
+    """
     found, begin = [], 0
-    for vectors, step in ((8, 4), (4, 4), (1, 4), (1, 1)):
+    for vectors, step in ((most, 4), (1, 4), (1, 1)):
         piece = vectors * step
         end = begin + (size - begin) // piece * piece
         if end > begin:

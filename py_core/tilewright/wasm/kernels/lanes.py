@@ -62,7 +62,7 @@ def exp(f: Function, x: Expr) -> Expr:
     total: Expr = f32x4.const(_EXP[0])
     for value in _EXP[1:]:
         total = f32x4.relaxed_madd(total, y, f32x4.const(value))
-    power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.const(127)), 23)
+    power = i32x4.shl(i32x4.add(i32x4.relaxed_trunc_f32x4_s(n), i32x4.const(127)), 23)
     sum_ = f32x4.add(f32x4.relaxed_madd(f32x4.mul(y, y), total, y), f32x4.const(1.0))
     return f.let(f32x4.mul(sum_, power))
 
