@@ -2,8 +2,7 @@
 
 Usable on its own: it knows nothing of models or of how a module is run. An ``Expr`` is a piece of
 code with a type; every operation checks the types of its operands as the specification's validator
-would, so that a module that was built is a module that validates. Control flow is structured by
-``with`` blocks, locals are assigned by ``set``:
+would. Control flow is structured by ``with`` blocks, locals are assigned by ``set``:
 
     module = Module(memory=Memory("env", "memory", 1))
     f = module.function("sum", ["i32", "i32"], "f32")
@@ -167,12 +166,11 @@ def _relaxed(full: str, made: Callable[..., Expr]) -> Callable[..., Expr]:
             return made(*values, **options)
         shape, _, name = full.partition(".relaxed_")
         lanes = Namespace(shape)
+        if name == "madd":
+            return lanes.add(lanes.mul(*values[:2]), values[2])
         if name == "trunc_f32x4_s":
             return lanes.trunc_sat_f32x4_s(*values)
-        if name != "madd":
-            raise KernelError(f"{full} is relaxed SIMD, which this engine has not got.")
-        a, b, c = values
-        return lanes.add(lanes.mul(a, b), c)
+        raise KernelError(f"{full} is relaxed SIMD, which this engine has not got.")
 
     return choose
 

@@ -230,7 +230,7 @@ plain_only: ContextVar[bool] = ContextVar("plain_only", default=False)
 
 @contextmanager
 def without_relaxed(plain: bool = True) -> Iterator[None]:
-    """Within the block no relaxed SIMD is emitted: a multiply-add becomes two instructions."""
+    """Within the block no relaxed SIMD is emitted: what has a plain equal is replaced."""
     token = plain_only.set(plain)
     try:
         yield
