@@ -337,7 +337,8 @@ def _draws(kernel: Function, plan: Plan, family: Family, graph: Graph) -> tuple[
     """Return the call with which a step of decode ends: a token for each of its rows."""
     if graph.logits is None:
         return ()
-    at, own, row = plan.activations[family].at(graph.logits), plan.sampler, 4 * graph.vocabulary
+    own = plan.sampler
+    at, row = plan.activations[family].span(graph.logits)
     values = (
         *(steps.Moving(at, row), row),
         *(steps.Moving(own.records, sample.RECORD_BYTES), steps.COUNT),

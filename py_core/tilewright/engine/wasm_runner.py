@@ -326,8 +326,7 @@ class WasmRunner:
         await self._run(family, count, count, count)
         words = array("I", self.memory.read(records, sample.RECORD_BYTES * count))
         ids = words[sample.CHOSEN // 4 :: sample.RECORD_BYTES // 4]
-        at = self._used.activations[family].at(graph.logits)
-        size = 4 * self.vocabulary
+        at, size = self._used.activations[family].span(graph.logits)
         drawn = [self._chosen(s, ids[i], at + i * size) for i, s in enumerate(slots)]
         self._queue.append(StepResult(tuple(drawn)))
 

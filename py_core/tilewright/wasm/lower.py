@@ -84,6 +84,8 @@ class Lowering:
         self._counts = counts
         """Most tokens, outputs and sequences of a step."""
         self._many = many
+        self._apart = not many and activations.rows > 0
+        """Whether rows are those of different sequences, with a place of their own."""
         self._calls: list[Call] = []
         self._quantized: tuple[Value, int, bool] | None = None
 
@@ -116,12 +118,12 @@ class Lowering:
     def _rows(self, kernel: Function, rows: Rows, unit: int, *values: Any) -> None:
         """Note a call over ``rows``, in pieces of ``unit`` where there are many."""
         split = Split(rows, unit) if self._counts[rows] > 2 * unit else None
-        self._calls.append(Call(kernel, values, rows, split))
+        self._calls.append(Call(kernel, values, rows, split, apart=self._apart))
 
-    def _cut(self, kernel: Function, split: Split, *values: Any) -> None:
+    def _cut(self, kernel: Function, split: Split, *values: Any, apart: bool = False) -> None:
         """Note a call that can be cut along something other than the step's rows."""
         given = tuple(of(v) if isinstance(v, Rows) else v for v in values)
-        self._calls.append(Call(kernel, given, split.total, split))
+        self._calls.append(Call(kernel, given, split.total, split, apart))
 
     def _span(self, value: Value) -> tuple[int, int]:
         """Return address and bytes from row to row."""
@@ -373,6 +375,7 @@ class Lowering:
             self._private,
             START,
             END,
+            apart=self._apart,
         )
 
     # -- rows ------------------------------------------------------------------------------------

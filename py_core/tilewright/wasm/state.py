@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..graph.arena import Arena, plan_arena
-from ..graph.ops import Graph, QkvPrepare, Rope, RopeTable, Rows, Value
+from ..graph.ops import ExpertLinear, Graph, QkvPrepare, Rope, RopeTable, Rows, Value
 from .kernels.cache import KV_BLOCK, KvKind, row_bytes
 from .weights import Layout, Weights
 
@@ -54,6 +54,9 @@ class Activations:
 
     addresses: tuple[int, ...]
     arena: Arena
+    rows: int = 0
+    """Where not 0: a row's place in a slot is the same for all values, of which each has so many.
+    Threads may then be at different ops with different rows."""
 
     def at(self, value: Value) -> int:
         """Return the address of a value's first column."""
@@ -61,6 +64,8 @@ class Activations:
 
     def span(self, value: Value) -> tuple[int, int]:
         """Return a value's address, and its bytes from row to row."""
+        if self.rows:
+            return self.at(value), self.arena.slots[self.arena.slot_of(value)] // self.rows
         return self.at(value), 4 * value.storage.width
 
 
@@ -112,7 +117,12 @@ def plan_state(
 def plan_activations(layout: Layout, graph: Graph, rows: Mapping[Rows, int]) -> Activations:
     """Give the activations of a family their addresses."""
     arena = plan_arena(graph, rows)
-    return Activations(tuple(layout.take(size) for size in arena.slots), arena)
+    # Experts' outputs lie side by side in one row, without room between two of them.
+    even = len(set(rows.values())) == 1 and not any(
+        isinstance(op, ExpertLinear) for op in graph.ops
+    )
+    addresses = tuple(layout.take(size) for size in arena.slots)
+    return Activations(addresses, arena, next(iter(rows.values())) if even else 0)
 
 
 def rope_table_bytes(table: RopeTable, context_length: int) -> bytes:

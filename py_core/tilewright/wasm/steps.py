@@ -6,8 +6,9 @@ A call's operands are constants, counts of the step, or depend on the piece that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from ..graph.ops import Rows
@@ -81,6 +82,10 @@ class Call:
     values: tuple[Any, ...]
     rows: int | Rows = 0
     split: Split | None = None
+    apart: bool = False
+    """Whether each of the step's rows is computed from what the same row has left, and from nothing
+    that other rows leave in this step: calls in a row of which that is true need no waiting between
+    them where several rows are shared among threads."""
 
 
 class Steps:
@@ -164,31 +169,48 @@ class _Walk:
         self._counts = _counts(counts)
         self._piece, self._start, self._size = (f.local("i32") for _ in range(3))
         self._units = f.local("i32")
+        self._number = 0
+        """Of the last shared call."""
         self._alone: list[Callable[[], None]] = []
         """What only thread 0 does, until the next shared call."""
 
     def walk(self, calls: Sequence[Call]) -> int:
         """Append all calls; return how many are numbered."""
-        number = 0
+        for (rows, apart), group in groupby(calls, lambda call: (call.rows, call.apart)):
+            if apart and isinstance(rows, Rows):
+                self._chain(list(group), rows)
+            else:
+                self._one_by_one(group)
+        self._flush()
+        return self._number
+
+    def _chain(self, calls: Sequence[Call], rows: Rows) -> None:
+        """Append calls that keep rows apart: where there are several, a row's go together."""
+        self._flush()
+        with self._f.if_(self._counts[rows] > 1):
+            self._shared(calls, Split(rows, 1), self._counts[rows])
+            self._flush()
+        with self._f.else_():
+            self._one_by_one(calls)
+            self._flush()
+
+    def _one_by_one(self, calls: Iterable[Call]) -> None:
         for call in calls:
             units = 1 if call.split is None else call.split.units(self._counts)
             if call.split is None or (isinstance(units, int) and units < 2):
                 self._alone.append(lambda call=call: self._single(call))  # type: ignore[misc]
                 continue
-            number += 1
             if isinstance(units, int):
-                self._shared(call, call.split, i32.const(units), number)
+                self._shared([call], call.split, i32.const(units))
                 continue
             self._flush()
             self._units.set(units)
             with self._f.if_(self._units > 1):
-                self._shared(call, call.split, self._units, number)
+                self._shared([call], call.split, self._units)
                 self._flush()
             with self._f.else_():
                 self._alone.append(lambda call=call: self._single(call))  # type: ignore[misc]
                 self._flush()
-        self._flush()
-        return number
 
     def _single(self, call: Call) -> None:
         _whole(self._f, call, self._counts, i32.const(0))
@@ -202,26 +224,30 @@ class _Walk:
                 emit()
         self._alone.clear()
 
-    def _shared(self, call: Call, split: Split, units: Expr, number: int) -> None:
+    def _shared(self, calls: Sequence[Call], split: Split, units: Expr) -> None:
         f, pool = self._f, self._pool
-        mine = (self._first + number) & 0xFFFFF
+        self._number += 1
+        mine = (self._first + self._number) & 0xFFFFF
         self._alone.append(lambda: f.do(f.call(pool.open, mine)))
         self._flush()
         take = f.call(pool.take, mine, units)
         self._piece.set(take)
         with f.while_(lambda: self._piece >= 0):
-            self._run_piece(call, split)
+            self._run_piece(calls, split)
             f.do(f.call(pool.finish, self._piece >> 12))
             self._piece.set(take)
         self._alone.append(lambda: f.do(f.call(pool.join, units)))
 
-    def _run_piece(self, call: Call, split: Split) -> None:
+    def _run_piece(self, calls: Sequence[Call], split: Split) -> None:
         start, size = self._start, self._size
         start.set((self._piece & PIECES) * split.unit)
         size.set((self._piece >> 12) * split.unit)
         left = split.rows(self._counts) - start
         size.set(select(size < left, size, left))
-        _emit(self._f, call, self._counts, self._thread, start, size, start + size)
+        for call in calls:
+            parts = call.split.times // split.times if call.split else 1
+            place = [value * parts if parts > 1 else value for value in (start, size, start + size)]
+            _emit(self._f, call, self._counts, self._thread, *place)
 
 
 def of(rows: Rows) -> Callable[[Counts], Expr]:

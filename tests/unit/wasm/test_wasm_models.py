@@ -157,9 +157,10 @@ async def test_an_engine_without_relaxed_simd_runs_the_plain_kernels(
     np.testing.assert_allclose(seen[0], seen[1], atol=1e-4)
 
 
-async def test_chunks_batches_and_cache_change_nothing() -> None:
-    file = await golden("llama-moe")
-    ids = [int(i) for i in golden_models.expected("llama-moe")["ids"]]
+@pytest.mark.parametrize("model", ["llama-moe", "qwen2", "gemma2"])
+async def test_chunks_batches_and_cache_change_nothing(model: str) -> None:
+    file = await golden(model)
+    ids = [int(i) for i in golden_models.expected(model)["ids"]]
     params = SamplingParams(temperature=0.9, seed=3, max_tokens=12, logprobs=2, ignore_eos=True)
 
     async def tokens(engine: Engine, prompt: list[int]) -> list[tuple[int, float | None]]:

@@ -20,7 +20,7 @@ POOL, WORDS = 64, 4096
 
 
 def module(threads: int) -> bytes:
-    """A family of calls that each add one to every row, cut finely; then a serial one."""
+    """A family of calls that each add one to every row, cut finely or in chains; serial ones."""
     made = Module(host.SHARED)
     f = made.function("add_one", ["i32", "i32"], export=False)
     at, count = f.parameters
@@ -30,9 +30,11 @@ def module(threads: int) -> bytes:
     shared = pool.Pool(made, POOL, threads)
     calls = []
     for n in range(CALLS):
-        split = steps.Split(Rows.TOKENS, 3) if n % 2 else steps.row_split(ROWS, 100, 2000, 8)
+        chained = 20 <= n < 30
+        rows = chained or n % 2
+        split = steps.Split(Rows.TOKENS, 3) if rows else steps.row_split(ROWS, 100, 2000, 8)
         values = (steps.Moving(WORDS, 4), steps.COUNT)
-        calls.append(steps.Call(f, values, split.total, split if n % 5 else None))
+        calls.append(steps.Call(f, values, split.total, split if n % 5 else None, chained))
     family = steps.Steps(made, shared)
     family.add("some", calls)
     family.finish()
