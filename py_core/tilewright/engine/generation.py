@@ -59,10 +59,10 @@ class Generation:
 
     def deliver(self, output: TokenOutput) -> None:
         """For the engine: hand one token to the reader."""
-        now = time.perf_counter()
-        self.first_token_at = self.first_token_at or now
+        if self.first_token_at is None:
+            self.first_token_at = time.perf_counter()
         if output.finish_reason is not None:
-            self.finished_at = now
+            self.finished_at = time.perf_counter()
         self._put(output)
 
     def fail(self, error: BaseException) -> None:

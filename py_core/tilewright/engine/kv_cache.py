@@ -97,6 +97,8 @@ class BlockManager:
     def grow(self, table: BlockTable, tokens: int) -> bool:
         """Make room for ``tokens`` positions; False, and nothing changed, where none is left."""
         fresh = self.needed(tokens) - len(table.blocks)
+        if fresh <= 0:
+            return True
         if fresh > len(self._free):
             return False
         table.blocks.extend(self._take() for _ in range(fresh))

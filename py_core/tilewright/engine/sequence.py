@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .kv_cache import BlockTable
 from .sampling import Constraint, SamplingParams
@@ -25,8 +25,7 @@ class State(Enum):
     FINISHED = "finished"
 
 
-@dataclass(frozen=True)
-class TokenOutput:
+class TokenOutput(NamedTuple):
     """One token of an answer."""
 
     id: int

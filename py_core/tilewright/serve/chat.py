@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from ..engine import prepared, wasm_tuning
 from ..engine.backend import Backend, choose, still_cpu
@@ -113,8 +113,7 @@ class Embedded:
     tokens: int
 
 
-@dataclass(frozen=True)
-class Delta:
+class Delta(NamedTuple):
     """A piece of a completion; the last one carries ``finish_reason`` and ``usage``."""
 
     text: str
@@ -134,6 +133,8 @@ class StopStrings:
 
     def push(self, text: str) -> tuple[str, bool]:
         """Return the text that may be shown and whether a stop string was met."""
+        if not self._stops:
+            return text, False
         self._held += text
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:

@@ -128,8 +128,7 @@ def _counted(delta: Delta, prompt_tokens: int, before: int) -> Delta:
     usage = delta.usage
     if usage is None or not before:
         return delta
-    return replace(
-        delta,
+    return delta._replace(
         usage=replace(
             usage,
             prompt_tokens=prompt_tokens,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 
 from ..assembler import (
     Expr,
@@ -113,6 +114,7 @@ def add_sampler(module: Module) -> Function:
     ids = f.let(i32x4.const(-1))
     best.set(f32x4.const(LOWEST))
     tops, limits = f.let(f32x4.splat(top)), f.let(f32x4.splat(limit))
+    keys = _keys(f, record)
     with f.range(count, step=4) as first:
         value = f.let(v128.load(scores + (first << 2)))
         allowed = f32x4.gt(value, f32x4.const(LOWEST))
@@ -120,7 +122,7 @@ def add_sampler(module: Module) -> Function:
         with f.if_(v128.any_true(near)):
             own = f.let(_numbers(first))
             with f.if_(noise > 0.0):
-                v = _uniform(f, record, own)
+                v = _uniform(f, keys, own)
                 # Noise is below -ln v: most ids cannot win, whatever its logarithms would be.
                 near.set(v128.and_(near, f32x4.lt(v, _above_exp(f32x4.sub(value, best)))))
                 with f.if_(v128.any_true(near)):
@@ -302,12 +304,19 @@ def _log(f: Function, x: Expr) -> Expr:
     return f.let(f32x4.relaxed_madd(e, f32x4.const(0.693359375), f32x4.add(m, y)))
 
 
-def _uniform(f: Function, record: Local, ids: Local) -> Local:
-    """Return v in (0, 1), the hash of seed, position and id."""
+def _keys(f: Function, record: Local) -> list[Local]:
+    """Return what the hashes of all ids begin with: seed and position, scrambled once."""
     seeds = (_SEED_LOW, _SEED_HIGH, _POSITION)
-    key: list[Expr] = [v128.load32_splat(record, offset=at) for at in seeds]
-    factor, term = i32x4.const(1664525), i32x4.const(1013904223)
-    x, y, z, w = (f.let(i32x4.add(i32x4.mul(part, factor), term)) for part in (*key, ids))
+    return [f.let(_scrambled(v128.load32_splat(record, offset=at))) for at in seeds]
+
+
+def _scrambled(part: Expr) -> Expr:
+    return i32x4.add(i32x4.mul(part, i32x4.const(1664525)), i32x4.const(1013904223))
+
+
+def _uniform(f: Function, keys: Sequence[Local], ids: Local) -> Local:
+    """Return v in (0, 1), the hash of seed, position and id."""
+    x, y, z, w = (f.let(part) for part in (*keys, _scrambled(ids)))
     for turn in range(2):
         for target, a, b in ((x, y, w), (y, z, x), (z, x, y), (w, y, z)):
             target.set(i32x4.add(target, i32x4.mul(a, b)))
