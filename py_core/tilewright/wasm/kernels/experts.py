@@ -126,7 +126,7 @@ def add_embed(module: Module, name: str, form: Packing) -> Function:
                 part = 16 * (4 * run // form.group)
                 factor = f.let(f32.load(cell, offset=form.scales_at + part))
                 with f.range(4) as column:
-                    value = f32.convert_i32_s(_quant(cell + column, form, run)) * factor
+                    value = f32.convert_i32_s(_quant(cell, lane, column, form, run)) * factor
                     if form.offset:
                         value = value + f32.load(cell, offset=form.offsets_at + part)
                     f.do(f32.store(target + (column << 2), value * scale, offset=16 * run))
@@ -136,12 +136,16 @@ def add_embed(module: Module, name: str, form: Packing) -> Function:
     return f
 
 
-def _quant(at: Expr, form: Packing, run: int) -> Expr:
-    """Return a quant of a run, less its zero point, from the bytes of a cell from ``at`` on."""
+def _quant(cell: Expr, lane: Expr, column: Expr, form: Packing, run: int) -> Expr:
+    """Return a quant of a run, less its zero point; ``lane``: how far the row moved ``cell``."""
     if form.quants == "byte":
+        at = cell - (lane >> 1) + (column & 1) + ((column & 2) << 2)
         return i32.load8_s(at, offset=16 * run)
     parts = [
-        ((i32.load8_u(at, offset=16 * piece.vector) >> piece.bit) & ((1 << piece.count) - 1))
+        (
+            (i32.load8_u(cell + column, offset=16 * piece.vector) >> piece.bit)
+            & ((1 << piece.count) - 1)
+        )
         << piece.at
         for piece in form.pieces
         if piece.run == run

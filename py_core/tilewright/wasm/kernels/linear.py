@@ -53,7 +53,7 @@ def default(structure: Structure, *, many: bool, relaxed: bool, splat: Splat = "
     plain = structure.packing.quants == "byte" or structure.wide
     method: Method = "relaxed16" if relaxed and not plain else "dot16"
     together = _together(structure, method, splat)
-    if not many or together.stored or together.apart:
+    if not many or together.stored or structure.packing.quants == "byte":
         return together
     if plain:  # twice the registers
         return Tuning("dot16", 8, 2, splat)
@@ -69,7 +69,7 @@ def _together(structure: Structure, method: Method, splat: Splat) -> Tuning:
         stored = can_store(structure, method)
         return Tuning(method, 8, 4 if stored else 1, splat, stored=stored, streams=STREAMS)
     if structure.packing.quants == "byte":
-        return Tuning(method, 8, 4, splat, apart=True, streams=STREAMS)
+        return Tuning(method, 8, 4, splat, streams=STREAMS)
     return Tuning(method, 8, 2, splat, streams=STREAMS)
 
 
@@ -128,7 +128,7 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
                 with f.while_(lambda end=end, token=token: token < end):  # type: ignore[misc]
                     first = f.let(x + token * x_row)
                     target = f.let(out + token * stride + (row << 2))
-                    step = 1 if several and (tuning.apart or stored is not None) else high
+                    step = 1 if several and stored is not None else high
                     for strip in range(0, high, step):
                         at = f.let(row + LANES * strip) if strip else row
                         w = add_strips(f, form, weights + (at >> 3) * pair, pair, at, step)

@@ -12,8 +12,9 @@ to 3 and 4 to 7 alternate, so that a kernel that takes eight rows reads memory i
   r, and the runs follow each other vector by vector. The quants of runs that are left over are
   pieced together from the highest bits of the bytes (``Packing.pieces``): five bits take 2.9
   instructions per run, with a plane of fifth bits beside nibbles it would be 4.4;
-* ``byte``: 8 vectors of int8; vector j has run j;
-* ``seven``: the same with 0 .. 127, the operand that all engines treat alike.
+* ``seven``: 8 vectors of 0 .. 127, the operand that all engines treat alike; vector j has run j;
+* ``byte``: the same of int8, but two columns of all four rows, then the other two: widened to 16
+  bits, each half makes one product per row, so that a strip has one vector of sums for each token.
 
 A weight is ``scale * (quant - zero) + offset``. Every format is exact in one of these: products of
 integer scales and quants stay integers. Knows sizes, no instructions.

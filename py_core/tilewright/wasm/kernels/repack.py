@@ -234,21 +234,30 @@ def add_repack(module: Module, quant: str) -> Function:
         with f.range(blocks):
             _DECODERS[quant](Block(f, raw, scratch))
             for i in range(cells):
-                _scatter(f, form, scratch, cell, i)
+                _scatter(f, form, scratch, cell, lane, i)
                 cell.set(cell + 2 * form.cell_bytes)
             raw.set(raw + block.nbytes)
     return f
 
 
-def _scatter(f: Function, form: Packing, scratch: Local, cell: Local, number: int) -> None:
+def _scatter(
+    f: Function, form: Packing, scratch: Local, cell: Local, lane: Local, number: int
+) -> None:
     """Write one row's 32 columns into its lane of a cell."""
+    quants = cell
+    if form.quants == "byte":
+        quants = f.let(cell - (lane >> 1))
     for vector in range(form.bits):
         words = [
             _moved(i32.load(scratch, offset=32 * number + 4 * piece.run), piece, form.bits)
             for piece in form.pieces
             if piece.vector == vector
         ]
-        f.do(i32.store(cell, reduce(or_, words), offset=16 * vector))
+        if form.quants == "byte":
+            f.do(i32.store16(quants, words[0], offset=16 * vector))
+            f.do(i32.store16(quants, words[0] >> 16, offset=16 * vector + 8))
+        else:
+            f.do(i32.store(cell, reduce(or_, words), offset=16 * vector))
     parts = 32 // form.group
     for part in range(parts):
         at = 4 * (number * parts + part)

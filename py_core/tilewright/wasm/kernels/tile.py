@@ -71,12 +71,10 @@ class Tuning:
     splat: Splat = "shuffle"
     """How four columns of x get into all lanes: a load each, or one load and shuffles. V8 likes the
     former; Cranelift makes three instructions of it."""
-    apart: bool = False
-    """A tile of several tokens takes its rows four by four, after one another."""
     stored: bool = False
-    """So does this, and integer sums go through memory. Cranelift moves
-    arithmetic behind all loads up to the next store, and spills what was loaded; a splat whose
-    only use comes before that store costs one instruction."""
+    """A tile of several tokens takes its rows four by four, after one another, and integer sums go
+    through memory. Cranelift moves arithmetic behind all loads up to the next store, and spills
+    what was loaded; a splat whose only use comes before that store costs one instruction."""
     streams: int = 1
     """One token meets so many runs of eight rows in turn, cell by cell: a processor reads more
     bytes per second from several places of its memory at once than from one."""
@@ -235,6 +233,8 @@ class _Products:
             for vectors, x in zip(self._vectors, self._xs, strict=True):
                 for number in dict.fromkeys(run // each for run in runs):
                     vectors[number].set(v128.load(x, offset=16 * number))
+        if self._form.quants == "byte":
+            return self._signed(runs)
         if self._method == "relaxed16":
             return self._sixteen(part, runs)
         return self._thirty_two(part, runs)
@@ -257,32 +257,21 @@ class _Products:
                     sums.insert(0, i16x8.mul(v128.load32_splat(x, offset=SUMS), minus))
                 f.do(v128.store(scratch, _in_pairs(sums, i16x8.add), offset=16 * n))
             return
-        for first in range(0, len(runs), 4):
-            own = runs[first : first + 4]
-            weights = [
-                [f.let(self._w[0].widened(16 * run + 8 * half, True)) for half in range(2)]
-                for run in own
-            ]
+        for first in range(0, 2 * len(runs), 8):
+            pairs = range(first, first + 8)
+            weights = [f.let(self._w[0].widened(8 * pair, True)) for pair in pairs]
             for n, x in enumerate(self._xs):
-                vectors = [f.let(v128.load(x, offset=8 * run)) for run in own[::2]]
-                fours = [
-                    f.let(shuffle32(vector, vector, (lane, lane + 1) * 2))
+                vectors = [f.let(v128.load(x, offset=4 * pair)) for pair in pairs[::4]]
+                twos = [
+                    f.let(shuffle32(vector, vector, (lane,) * 4))
                     for vector in vectors
-                    for lane in (0, 2)
+                    for lane in range(4)
                 ]
-                halves = [
-                    f.let(
-                        _in_pairs(
-                            [
-                                i32x4.dot_i16x8_s(four, weight[half])
-                                for four, weight in zip(fours, weights, strict=True)
-                            ],
-                            i32x4.add,
-                        )
-                    )
-                    for half in range(2)
+                products = [
+                    i32x4.dot_i16x8_s(two, weight)
+                    for two, weight in zip(twos, weights, strict=True)
                 ]
-                whole = _rows_of(*halves)
+                whole = _in_pairs(products, i32x4.add)
                 if first:
                     whole = i32x4.add(whole, v128.load(scratch, offset=16 * n))
                 f.do(v128.store(scratch, whole, offset=16 * n))
@@ -333,6 +322,16 @@ class _Products:
             vector, lane = self._vectors[n][run // 2], run % 2 * 2
             return shuffle32(vector, vector, (lane, lane + 1) * 2)
         vector, lane = self._vectors[n][run // 4], run % 4
+        return shuffle32(vector, vector, (lane,) * 4)
+
+    def _two_columns(self, n: int, pair: int) -> Expr:
+        """Return token n's columns 2 pair, 2 pair + 1 in all lanes: two 16-bit numbers."""
+        x = self._xs[n]
+        if not self._wide:
+            return i16x8.extend_low_i8x16_s(v128.load16_splat(x, offset=2 * pair))
+        if not self._shuffles:
+            return v128.load32_splat(x, offset=4 * pair)
+        vector, lane = self._vectors[n][pair // 4], pair % 4
         return shuffle32(vector, vector, (lane,) * 4)
 
     def _correction(self, x: Local, part: int) -> Expr:
@@ -395,11 +394,23 @@ class _Products:
             results.append(row)
         return results
 
+    def _signed(self, runs: list[int]) -> list[list[Expr]]:
+        """Sum products of signed weights, two columns of four rows at a time."""
+        for pair in range(2 * len(runs)):
+            for quad, strip in zip(self._quads, self._w, strict=True):
+                quad.set(strip.widened(8 * pair, True))
+            for n, own in enumerate(self._x):
+                own.set(self._two_columns(n, pair))
+                for g, quad in enumerate(self._quads):
+                    product = i32x4.dot_i16x8_s(own, quad)
+                    total = self._sums[g][n][0]
+                    total.set(i32x4.add(total, product) if pair else product)
+        return [[total[0] for total in row] for row in self._sums]
+
     def _thirty_two(self, part: int, runs: list[int]) -> list[list[Expr]]:
         form = self._form
         relaxed = self._method == "relaxed32"
-        signed = form.quants == "byte"
-        direct = form.quants in ("byte", "seven") and not relaxed
+        direct = form.quants == "seven" and not relaxed
         started = False
         visits = ((run, self._quads) for run in runs) if direct else self._visits(runs)
         for run, quads in visits:
@@ -410,8 +421,8 @@ class _Products:
                 if relaxed:
                     self._low.set(quad)
                 elif direct:
-                    self._low.set(self._w[g].widened(16 * run, signed))
-                    self._high.set(self._w[g].widened(16 * run + 8, signed))
+                    self._low.set(self._w[g].widened(16 * run, False))
+                    self._high.set(self._w[g].widened(16 * run + 8, False))
                 else:
                     self._low.set(i16x8.extend_low_i8x16_u(quad))
                     self._high.set(i16x8.extend_high_i8x16_u(quad))
