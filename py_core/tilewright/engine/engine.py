@@ -26,7 +26,9 @@ from .sequence import Sequence, State, TokenOutput
 __all__ = ["Engine", "EngineStats", "Generation"]
 
 _GREEDY = SamplingParams(temperature=0.0)
-_SHORT = 2e-3
+_SHORT = 1.5e-3
+"""Seconds of steps after which readers have their turn."""
+_MOST_IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Engine:
         self._task: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._serial = 0
-        self._paused, self._paired = 0.0, False
+        self._paused, self._in_a_row = 0.0, 0
+        """When readers last had their turn, and the turns of the task since."""
         self._prompt_tokens = 0
         self._generated_tokens = 0
         self._discarded_tokens = 0
@@ -268,13 +271,11 @@ class Engine:
         while len(self._pending) >= (1 if constrained else self._depth):
             await self._collect()
         # A result that was there already is awaited without a pause: let readers and the page live.
-        # Short steps are taken in twos: a reader that finds two tokens has been woken once.
-        now = time.perf_counter()
-        if self._paired or now - self._paused > _SHORT:
+        # Short steps are taken in a row: a reader that finds several tokens has been woken once.
+        self._in_a_row += 1
+        if self._in_a_row == _MOST_IN_A_ROW or time.perf_counter() - self._paused > _SHORT:
             await asyncio.sleep(0)
-            self._paused, self._paired = time.perf_counter(), False
-        else:
-            self._paired = True
+            self._paused, self._in_a_row = time.perf_counter(), 0
         return True
 
     async def _submit(self, action: Prefill | Decode) -> None:

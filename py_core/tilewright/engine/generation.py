@@ -77,6 +77,18 @@ class Generation:
     def __aiter__(self) -> Generation:
         return self
 
+    def at_hand(self) -> list[TokenOutput]:
+        """Take the tokens that are there already, so that a late reader is woken once for all."""
+        found: list[TokenOutput] = []
+        while self._outputs and not self._ended:
+            output = self._outputs[0]
+            if output is None or isinstance(output, BaseException):
+                break
+            found.append(output)
+            self._outputs.popleft()
+            self._ended = output.finish_reason is not None
+        return found
+
     async def __anext__(self) -> TokenOutput:
         if self._ended:
             raise StopAsyncIteration

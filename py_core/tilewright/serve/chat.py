@@ -299,7 +299,7 @@ class ChatModel:
         completion = _Completion(self.tokenizer, stop, generation)
         try:
             async for token in generation:
-                delta = completion.push(token)
+                delta = completion.push([token, *generation.at_hand()])
                 yield delta
                 if delta.finish_reason:
                     return
@@ -432,19 +432,24 @@ class _Completion:
         self._generation = generation
         self._count = 0
 
-    def push(self, token: TokenOutput) -> Delta:
-        self._count += 1
-        text, met = "", False
-        if token.finish_reason != "stop":
-            text, met = self._stops.push(self._decoder.push(token.id))
-        reason: str | None = "stop" if met else token.finish_reason
-        if reason is None:
-            return Delta(text, (token,))
-        if not met:
-            tail, met = self._stops.push(self._decoder.flush())
-            text += tail + ("" if met else self._stops.flush())
-            reason = "stop" if met else reason
-        return Delta(text, (token,), reason, self._usage())
+    def push(self, tokens: Sequence[TokenOutput]) -> Delta:
+        """Return the piece that these tokens make; those behind a stop string are dropped."""
+        shown = ""
+        for number, token in enumerate(tokens, 1):
+            text, met = "", False
+            if token.finish_reason != "stop":
+                text, met = self._stops.push(self._decoder.push(token.id))
+            shown += text
+            if not met and token.finish_reason is None:
+                continue
+            if not met:
+                tail, met = self._stops.push(self._decoder.flush())
+                shown += tail + ("" if met else self._stops.flush())
+            self._count += number
+            reason = "stop" if met else token.finish_reason
+            return Delta(shown, tuple(tokens[:number]), reason, self._usage())
+        self._count += len(tokens)
+        return Delta(shown, tuple(tokens))
 
     def _usage(self) -> Usage:
         made = self._generation
