@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..assembler import Expr, Function, Local, f32, i32
+from ..assembler import Expr, Function, Local, f32, i16x8, i32, i32x4, v128
 
 SCALES, OFFSETS, TABLES = 256, 320, 384
 """Places in the scratch: quants come first, then scales, offsets, and tables of the format."""
@@ -45,6 +45,17 @@ class Block:
     def put(self, column: Expr, quant: Expr) -> None:
         """Set the quant of a column."""
         self.f.do(i32.store8(self.scratch + column, quant))
+
+    def put_vector(self, column: int, quants: Expr) -> None:
+        """Set the quants of 16 columns."""
+        self.f.do(v128.store(self.scratch, quants, offset=column))
+
+    def put_nibbles(self, offset: int, low: int, high: int) -> None:
+        """Set 16 columns from ``low`` on to low, from ``high`` on to high nibbles of 16 bytes."""
+        both = self.f.let(v128.load(self.at, offset=offset))
+        mask = i32x4.const(0x0F0F0F0F)
+        self.put_vector(low, v128.and_(both, mask))
+        self.put_vector(high, v128.and_(i16x8.shr_u(both, 4), mask))
 
     def scale(self, group: Expr | int, value: Expr) -> None:
         """Set the scale of a group."""

@@ -13,7 +13,7 @@ from functools import reduce
 from operator import or_
 
 from ...formats.quant import BY_NAME
-from ..assembler import Expr, Function, Local, Module, f32, i32, select
+from ..assembler import Expr, Function, Local, Module, f32, i32, select, v128
 from . import repack_grids
 from .block import OFFSETS, SCALES, Block, half
 from .packing import PACKINGS, Packing, Piece
@@ -31,11 +31,11 @@ def _level(levels: tuple[int, ...], index: Expr) -> Expr:
     return i8x16.extract_lane_s(picked, 0)
 
 
-def _nibbles(b: Block, offset: int, change: Callable[[Expr], Expr] = lambda q: q) -> None:
+def _levels(b: Block, offset: int, levels: tuple[int, ...]) -> None:
     with b.f.range(16) as i:
         both = b.f.let(b.byte(offset, i))
-        b.put(i, change(both & 15))
-        b.put(i + 16, change(both >> 4))
+        b.put(i, _level(levels, both & 15))
+        b.put(i + 16, _level(levels, both >> 4))
 
 
 def _five_bits(b: Block, high: int, low: int) -> None:
@@ -48,13 +48,13 @@ def _five_bits(b: Block, high: int, low: int) -> None:
 
 def _q4_0(b: Block) -> None:
     b.scale(0, b.half(0))
-    _nibbles(b, 2)
+    b.put_nibbles(2, 0, 16)
 
 
 def _q4_1(b: Block) -> None:
     b.scale(0, b.half(0))
     b.offset(0, b.half(2))
-    _nibbles(b, 4)
+    b.put_nibbles(4, 0, 16)
 
 
 def _q5_0(b: Block) -> None:
@@ -70,8 +70,8 @@ def _q5_1(b: Block) -> None:
 
 def _q8_0(b: Block) -> None:
     b.scale(0, b.half(0))
-    with b.f.range(32) as i:
-        b.put(i, b.byte(2, i))
+    for column in (0, 16):
+        b.put_vector(column, v128.load(b.at, offset=2 + column))
 
 
 def _k_scales(b: Block) -> None:
@@ -89,11 +89,9 @@ def _k_scales(b: Block) -> None:
 
 def _q4_k(b: Block) -> None:
     _k_scales(b)
-    with b.f.range(128) as i:
-        both = b.f.let(b.byte(16, i))
-        column = b.f.let(((i >> 5) << 6) + (i & 31))
-        b.put(column, both & 15)
-        b.put(column + 32, both >> 4)
+    for part in range(8):
+        column = part // 2 * 64 + part % 2 * 16
+        b.put_nibbles(16 + 16 * part, column, column + 32)
 
 
 def _q5_k(b: Block) -> None:
@@ -152,7 +150,7 @@ def _q3_k(b: Block) -> None:
 
 def _iq4_nl(b: Block) -> None:
     b.scale(0, b.half(0))
-    _nibbles(b, 2, lambda q: _level(_IQ4_LEVELS, q))
+    _levels(b, 2, _IQ4_LEVELS)
 
 
 def _iq4_xs(b: Block) -> None:
@@ -174,7 +172,7 @@ def _mxfp4(b: Block) -> None:
     normal = (e - 1) << 23
     bits = select(i32.lt_u(e, i32.const(2)), i32.const(0x200000) << e, normal)
     b.scale(0, f32.reinterpret_i32(bits))
-    _nibbles(b, 1, lambda q: _level(_MXFP4_LEVELS, q))
+    _levels(b, 1, _MXFP4_LEVELS)
 
 
 def _tq1_0(b: Block) -> None:
