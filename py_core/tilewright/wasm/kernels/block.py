@@ -50,12 +50,16 @@ class Block:
         """Set the quants of 16 columns."""
         self.f.do(v128.store(self.scratch, quants, offset=column))
 
-    def put_nibbles(self, offset: int, low: int, high: int) -> None:
-        """Set 16 columns from ``low`` on to low, from ``high`` on to high nibbles of 16 bytes."""
+    def nibbles(self, offset: int) -> tuple[Expr, Expr]:
+        """Return the low and the high nibbles of 16 bytes."""
         both = self.f.let(v128.load(self.at, offset=offset))
         mask = i32x4.const(0x0F0F0F0F)
-        self.put_vector(low, v128.and_(both, mask))
-        self.put_vector(high, v128.and_(i16x8.shr_u(both, 4), mask))
+        return v128.and_(both, mask), v128.and_(i16x8.shr_u(both, 4), mask)
+
+    def put_nibbles(self, offset: int, low: int, high: int) -> None:
+        """Set 16 columns from ``low`` on to low, from ``high`` on to high nibbles of 16 bytes."""
+        for column, quants in zip((low, high), self.nibbles(offset), strict=True):
+            self.put_vector(column, quants)
 
     def scale(self, group: Expr | int, value: Expr) -> None:
         """Set the scale of a group."""
@@ -66,3 +70,13 @@ class Block:
         """Set the offset of a group."""
         place = self.scratch + (group * 4 if isinstance(group, int) else group << 2)
         self.f.do(f32.store(place, value, offset=OFFSETS))
+
+
+def moved_bits(vector: Expr, bit: int, at: int, count: int = 1) -> Expr:
+    """Return ``count`` bits of every byte, from ``bit`` on, moved to ``at``; the others are 0."""
+    moved = vector
+    if bit > at:
+        moved = i16x8.shr_u(vector, bit - at)
+    elif bit < at:
+        moved = i16x8.shl(vector, at - bit)
+    return v128.and_(moved, i32x4.const((((1 << count) - 1) << at) * 0x01010101))

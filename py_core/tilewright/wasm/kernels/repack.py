@@ -13,9 +13,21 @@ from functools import reduce
 from operator import or_
 
 from ...formats.quant import BY_NAME
-from ..assembler import Expr, Function, Local, Module, f32, i32, select, v128
+from ..assembler import (
+    Expr,
+    Function,
+    Local,
+    Module,
+    f32,
+    i8x16,
+    i32,
+    i32x4,
+    select,
+    v128,
+    v128_const,
+)
 from . import repack_grids
-from .block import OFFSETS, SCALES, Block, half
+from .block import OFFSETS, SCALES, Block, half, moved_bits
 from .packing import PACKINGS, Packing, Piece
 
 _IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -24,8 +36,6 @@ _MXFP4_LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 
 def _level(levels: tuple[int, ...], index: Expr) -> Expr:
     """Return ``levels[index]`` of 16 signed bytes, from constants."""
-    from ..assembler import i8x16, i32x4, v128_const
-
     table = v128_const(bytes(level & 255 for level in levels))
     picked = i8x16.swizzle(table, i32x4.splat(index))
     return i8x16.extract_lane_s(picked, 0)
@@ -39,11 +49,14 @@ def _levels(b: Block, offset: int, levels: tuple[int, ...]) -> None:
 
 
 def _five_bits(b: Block, high: int, low: int) -> None:
-    bits = b.f.let(i32.load(b.at, offset=high))
-    with b.f.range(16) as i:
-        both = b.f.let(b.byte(low, i))
-        b.put(i, (both & 15) | (((bits >> i) & 1) << 4))
-        b.put(i + 16, (both >> 4) | (((bits >> (i + 16)) & 1) << 4))
+    bits = b.f.let(i32x4.splat(i32.load(b.at, offset=high)))
+    single = v128_const(bytes(1 << i % 8 for i in range(16)))
+    for half_, nibbles in enumerate(b.nibbles(low)):
+        # Byte i has the bits of its eight columns, of which it keeps its own.
+        spread = i8x16.swizzle(bits, v128_const(bytes(2 * half_ + i // 8 for i in range(16))))
+        is_set = i8x16.eq(v128.and_(spread, single), single)
+        fifth = v128.and_(is_set, i32x4.const(0x10101010))
+        b.put_vector(16 * half_, v128.or_(nibbles, fifth))
 
 
 def _q4_0(b: Block) -> None:
@@ -96,28 +109,25 @@ def _q4_k(b: Block) -> None:
 
 def _q5_k(b: Block) -> None:
     _k_scales(b)
-    with b.f.range(128) as i:
-        both, high = b.f.let(b.byte(48, i)), b.f.let(b.byte(16, i & 31))
-        column = b.f.let(((i >> 5) << 6) + (i & 31))
-        shift = b.f.let((i >> 5) << 1)
-        b.put(column, (both & 15) | (((high >> shift) & 1) << 4))
-        b.put(column + 32, (both >> 4) | (((high >> (shift + 1)) & 1) << 4))
+    highs = [b.f.let(v128.load(b.at, offset=16 + 16 * n)) for n in range(2)]
+    for part in range(8):
+        for half_, nibbles in enumerate(b.nibbles(48 + 16 * part)):
+            bit = moved_bits(highs[part % 2], part // 2 * 2 + half_, 4)
+            column = part // 2 * 64 + half_ * 32 + part % 2 * 16
+            b.put_vector(column, v128.or_(nibbles, bit))
 
 
 def _q6_k(b: Block) -> None:
     d = b.half(208)
     with b.f.range(16) as g:
         b.scale(g, f32.convert_i32_s(b.signed(192, g)) * d)
-    with b.f.range(64) as i:
-        part, column = b.f.let(i >> 5), b.f.let(i & 31)
-        high = b.f.let(b.byte(128, i))
-        low = b.f.let((part << 6) + column)
-        first, second = b.f.let(b.byte(0, low)), b.f.let(b.byte(32, low))
-        place = b.f.let((part << 7) + column)
-        b.put(place, (first & 15) | ((high & 3) << 4))
-        b.put(place + 32, (second & 15) | (((high >> 2) & 3) << 4))
-        b.put(place + 64, (first >> 4) | (((high >> 4) & 3) << 4))
-        b.put(place + 96, (second >> 4) | ((high >> 6) << 4))
+    for part in range(4):
+        place = part // 2 * 128 + part % 2 * 16
+        high = b.f.let(v128.load(b.at, offset=128 + 16 * part))
+        low = part // 2 * 64 + part % 2 * 16
+        first, second = b.nibbles(low), b.nibbles(low + 32)
+        for n, nibbles in enumerate((first[0], second[0], first[1], second[1])):
+            b.put_vector(place + 32 * n, v128.or_(nibbles, moved_bits(high, 2 * n, 4, 2)))
 
 
 def _q2_k(b: Block) -> None:

@@ -27,6 +27,7 @@ from ..assembler import (
     shuffle32,
     v128,
 )
+from .block import moved_bits
 from .packing import Packing, Piece
 from .quantize import (
     BLOCK_BYTES,
@@ -455,13 +456,7 @@ def _taken(quad: Local, piece: Piece) -> Expr:
     """Return a piece's bits of a vector where they belong in the quants."""
     if piece.count == 8:
         return quad
-    moved: Expr = quad
-    if piece.bit > piece.at:
-        moved = i16x8.shr_u(quad, piece.bit - piece.at)
-    elif piece.bit < piece.at:
-        moved = i16x8.shl(quad, piece.at - piece.bit)
-    mask = ((1 << piece.count) - 1) << piece.at
-    return v128.and_(moved, i32x4.const(mask * 0x01010101))
+    return moved_bits(quad, piece.bit, piece.at, piece.count)
 
 
 def _rows_of(low: Local, high: Local) -> Expr:
