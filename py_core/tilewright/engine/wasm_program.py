@@ -28,6 +28,8 @@ DEFAULT_CONTEXT = 4096
 PREFILL_CHUNK = 256
 LOGITS_CHUNK = 64
 _MOST = host.MOST_PAGES * host.PAGE
+_NEAR = 16 << 20
+"""Bytes of weights that a processor's caches are likely to hold from step to step."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ def assemble(
     with without_relaxed(not relaxed):
         shared = plan.threads > 1
         module = Module(host.SHARED if shared else host.IMPORTED)
-        kernels = kernel_set.Kernels(module, choose, wide)
+        kernels = kernel_set.Kernels(module, choose, wide, plan.weights_bytes <= _NEAR)
         made = steps.Steps(module, pool.Pool(module, plan.pool, plan.threads) if shared else None)
         draws = sample.add_sampler(module)
         calls: dict[Family, int] = {}

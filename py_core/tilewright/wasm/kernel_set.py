@@ -6,7 +6,7 @@ Knows formats and kernels, nothing of graphs or of where anything lies.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..formats.quant import QuantType
@@ -40,6 +40,9 @@ class Kernels:
     choose: ChooseTuning = default_choice
     wide: bool = False
     """16-bit activations for all formats, not only where they cost nothing."""
+    near: bool = False
+    """Whether the weights stay in a cache: what Cranelift makes of several streams is slower there
+    (Q8_0: 12 instead of 15 GMAC/s), though faster from memory."""
     made: dict[Any, Function] = field(default_factory=dict)
     chosen: dict[tuple[linear.Structure, bool], linear.Tuning] = field(default_factory=dict)
     """What ``choose`` was asked and has answered."""
@@ -67,6 +70,8 @@ class Kernels:
             )
         structure = linear.Structure(form, self.is_wide(form))
         tuning = self.chosen[structure, many] = self.choose(structure, many)
+        if self.near and tuning.splat == "shuffle":
+            tuning = replace(tuning, streams=1)
         return self.get(
             (structure, tuning),
             lambda name: linear.add_linear(self.module, name, structure, tuning),
