@@ -93,6 +93,7 @@ def bench_format(quant: str) -> None:
                 "method": tuning.method,
                 "tile": [tuning.rows, tuning.tokens],
                 "splat": tuning.splat,
+                "streams": tuning.streams,
                 "gmac_per_s": round(rows * COLUMNS * tokens / best / 1e9, 1),
                 "weights_gb_per_s": round(form.nbytes(rows, COLUMNS) / best / 1e9, 2),
                 "module_bytes": len(data),
