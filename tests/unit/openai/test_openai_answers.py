@@ -230,6 +230,16 @@ async def test_a_tool_that_is_not_strict_stays_free_beside_one_that_is() -> None
     assert body["error"]["param"] == "tools[0].function.strict"
 
 
+async def test_a_strict_call_may_take_the_tokens_that_it_was_given() -> None:
+    """Free text costs nothing to complete, a call much: that must not close calls early."""
+    strict = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
+    model = ScriptedModel(CALL, willing=True)
+    room = len(model.tokenizer.encode(CALL, parse_special=True)) + 8
+    body = await chat(model, tools=[strict], max_tokens=2 * room)
+    made = body["choices"][0]["message"]["tool_calls"]
+    assert [json.loads(call["function"]["arguments"]) for call in made] == [{"city": "Köln"}]
+
+
 async def test_response_formats_constrain() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     named = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}

@@ -50,9 +50,12 @@ class Lengths:
             pending.pop()
         return known[root.serial]
 
-    def growth(self) -> int:
-        """Return by how much one choice can lengthen the shortest text at most, in bytes."""
-        most = 0
+    def growth(self) -> tuple[int, Node]:
+        """Return by how much one choice can lengthen the shortest text at most.
+
+        In bytes, and the expression that is chosen then.
+        """
+        most, chosen = 0, self._grammar.empty
         seen: set[int] = set()
         pending = [self._grammar.root, *self._grammar.rules.values()]
         while pending:
@@ -62,11 +65,13 @@ class Lengths:
             seen.add(node.serial)
             pending += node.parts
             lengths = [self.of(part) for part in node.parts]
-            if node.kind is Kind.CHOICE:
-                most = max(most, max(lengths) - min(lengths))
-            elif node.kind is Kind.REPEAT:
-                most = max(most, lengths[0])
-        return most
+            if node.kind not in (Kind.CHOICE, Kind.REPEAT):
+                continue
+            longest = max(lengths)
+            more = longest - (min(lengths) if node.kind is Kind.CHOICE else 0)
+            if more > most:
+                most, chosen = more, node.parts[lengths.index(longest)]
+        return most, chosen
 
     def _shallow(self, node: Node) -> int:
         lengths = [self._known[part.serial] for part in node.parts]

@@ -134,6 +134,10 @@ class Automaton:
             state = following
         return bytes(made)
 
+    def shortest(self, node: Node) -> bytes:
+        """Return a shortest text that an expression of the grammar matches."""
+        return self.completion(self._state(self._closure(self._push(node, None))))
+
     def forget(self) -> None:
         """Drop what was learnt, where it has become much; states in use stay valid."""
         if len(self._states) > MAX_STATES:

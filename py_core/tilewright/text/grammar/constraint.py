@@ -6,7 +6,6 @@ how to tokenize forced text through a callable.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from ...errors import InvalidRequestError
@@ -39,12 +38,9 @@ class CompiledGrammar:
         self.masks = MaskMaker(self.automaton, vocabulary)
         self.vocabulary = vocabulary
         self.encode = encode
-        self.growth = lengths.growth()
+        self.growth, chosen = lengths.growth()
         """Bytes by which one more token may lengthen the shortest completion."""
-        completion = self.automaton.completion(self.automaton.start)
-        tokens = len(self.tokens(completion)) or len(completion)
-        per_byte = tokens / len(completion) if completion else 1.0
-        self.reserve = _RESERVE + math.ceil(self.growth * per_byte)
+        self.reserve = _RESERVE + len(self.tokens(self.automaton.shortest(chosen)))
         """Tokens that are kept for that."""
 
     def tokens(self, data: bytes) -> list[int]:
