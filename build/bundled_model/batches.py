@@ -2,7 +2,7 @@
 
 Each row is one conversation from position 0, as in use, so nothing leaks between conversations
 and a plain causal mask is enough.  An endless stream is cut into pools, each pool is sorted by
-length and dealt out in random order.
+length, those with tools apart, and dealt out in random order.
 """
 
 from __future__ import annotations
@@ -48,15 +48,16 @@ def batches(
     tokenizer: Tokenizer, seed: int, progress: float, tokens: int, size: int = POOL
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one pool of ``size`` conversations: ``tokens`` ids each, padding included."""
-    rows = [
-        encode_chat(tokenizer, *chat) for _, chat in islice(stream(seed, progress=progress), size)
-    ]
-    rows.sort(key=lambda row: len(row[0]))
-    groups: list[list[tuple[list[int], list[bool]]]] = [[]]
-    for row in rows:
-        if groups[-1] and (len(groups[-1]) + 1) * len(row[0]) > tokens:
-            groups.append([])
-        groups[-1].append(row)
+    chats = [chat for _, chat in islice(stream(seed, progress=progress), size)]
+    groups: list[list[tuple[list[int], list[bool]]]] = []
+    for with_tools in (False, True):
+        rows = [encode_chat(tokenizer, *chat) for chat in chats if bool(chat[1]) == with_tools]
+        rows.sort(key=lambda row: len(row[0]))
+        groups.append([])
+        for row in rows:
+            if groups[-1] and (len(groups[-1]) + 1) * len(row[0]) > tokens:
+                groups.append([])
+            groups[-1].append(row)
     random.Random(seed).shuffle(groups)
     for group in groups:
         yield collate(group)

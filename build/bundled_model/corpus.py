@@ -32,8 +32,8 @@ def shares(progress: float) -> dict[str, float]:
 
 
 def misfits(progress: float) -> float:
-    """The share of requests that no tool fits: near half while telling them apart is learned."""
-    return 0.45 - 0.17 * min(1.0, max(0.0, (progress - 0.6) / 0.2))
+    """The share of requests that no tool fits; less at the end, as in use."""
+    return 0.27 - 0.10 * min(1.0, max(0.0, (progress - 0.6) / 0.2))
 
 
 def make(words: Words, kind: str, progress: float = 1.0) -> Chat:

@@ -72,9 +72,18 @@ class Block(nn.Module):
         self.down = nn.Linear(c.feed_forward, c.width, bias=False)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list[Tensor] | None
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor,
+        cache: list[Tensor] | None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """f32[B, T, D] -> f32[B, T, D]; mask f32[T, S]; cache: [] or [keys, values] so far."""
+        """f32[B, T, D] -> f32[B, T, D]; mask f32[T, S]; cache: [] or [keys, values] so far.
+
+        With ``wanted``, bool[B, T]: f32[W, D], only what stands there.
+        """
         c = self.c
         batch, length, _ = x.shape
         heads = (
@@ -99,6 +108,8 @@ class Block(nn.Module):
             .transpose(1, 2)
             .reshape(batch, length, -1)
         )
+        if wanted is not None:
+            x, mixed = x[wanted], mixed[wanted]
         x = x + self.output(mixed)
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
         return x + self.down(functional.silu(gate) * up)
@@ -125,8 +136,17 @@ class Model(nn.Module):
                     std=0.02 if "embedding" in name else depth * weight.shape[1] ** -0.5 * 0.7,
                 )
 
-    def forward(self, ids: Tensor, caches: list[list[Tensor]] | None = None) -> Tensor:
-        """i64[B, T] -> f32[B, T, D]; with caches, positions go on after what they hold."""
+    def forward(
+        self,
+        ids: Tensor,
+        caches: list[list[Tensor]] | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """i64[B, T] -> f32[B, T, D]; with caches, positions go on after what they hold.
+
+        With ``wanted``, bool[B, T]: f32[W, D], and the last layer computes only these (a tenth of
+        the work less where a third of the tokens is learned).
+        """
         c = self.config
         past = caches[0][0].shape[2] if caches and caches[0] else 0
         length = ids.shape[1]
@@ -141,8 +161,14 @@ class Model(nn.Module):
         )
         x = self.embedding(ids)
         for index, block in enumerate(self.blocks):
+            last = index + 1 == len(self.blocks)
             x = block(
-                x, angles.cos(), angles.sin(), mask, caches[index] if caches is not None else None
+                x,
+                angles.cos(),
+                angles.sin(),
+                mask,
+                caches[index] if caches is not None else None,
+                wanted if last else None,
             )
         return self.norm(x)
 

@@ -8,6 +8,7 @@ iteration with the coefficients of that note.
 from __future__ import annotations
 
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -54,8 +55,8 @@ class Optimizer:
         self.momentum = [torch.zeros_like(p) for p in self.matrices]
 
     @torch.no_grad()
-    def step(self, scale: float) -> None:
-        """One update from the gradients in place, which are cleared."""
+    def step(self, scale: float, workers: ThreadPoolExecutor | None = None) -> None:
+        """One update from the gradients in place, which are cleared; ``workers`` share the work."""
         for group in self.adam.param_groups:
             group["lr"] = VECTOR_RATE * scale
         self.adam.step()
@@ -71,8 +72,14 @@ class Optimizer:
                 tall = part.shape[0] > part.shape[1]
                 wide = part.mT if tall else part
                 stacks[wide.shape].append((wide, target, tall))
-        for entries in stacks.values():
-            done = orthogonalize(torch.stack([wide for wide, _, _ in entries]))
+        groups = [
+            entries[first : first + (2 if workers else len(entries))]
+            for entries in stacks.values()
+            for first in range(0, len(entries), 2 if workers else len(entries))
+        ]
+        gathered = [torch.stack([wide for wide, _, _ in entries]) for entries in groups]
+        updates = (workers.map if workers else map)(orthogonalize, gathered)
+        for entries, done in zip(groups, updates, strict=True):
             for update, (_, target, tall) in zip(done, entries, strict=True):
                 factor = max(1.0, target.shape[0] / target.shape[1]) ** 0.5
                 target.sub_(update.mT if tall else update, alpha=MATRIX_RATE * scale * factor)

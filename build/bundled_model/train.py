@@ -30,13 +30,15 @@ from .tokenizer import Tokenizer
 Pair = tuple[torch.Tensor, torch.Tensor]
 WARM_UP_STEPS = 60
 PEAK = 1.0
-DECAY_SHARE = 1.0
+DECAY_SHARE = 0.5
 FLOOR = 0.02
 DECISION, NAME = 6.0, 3.0
 """Weights of an answer's first token and of the first token of a function's name."""
 CALL_HEAD = 6
 """The tokens from <tool_call> to the name."""
 SAVE_SECONDS = 120.0
+HARD, CHANCE = 0.3, 0.1
+"""Shares of the conversations that are learned from (:func:`hardest`)."""
 
 
 def rate(step: int, progress: float) -> float:
@@ -52,7 +54,7 @@ class Machine:
 
     device: torch.device
     tokens: int
-    """Of a micro-batch."""
+    """Of a micro-batch, before the hardest are chosen."""
     accumulate: int
     """Micro-batches of a step."""
     makers: int = 0
@@ -68,7 +70,7 @@ def this_machine() -> Machine:
     if torch.cuda.is_available():
         makers = max(1, len(os.sched_getaffinity(0)) - 1)
         return Machine(torch.device("cuda"), 32768, 1, makers, 4 * POOL, 45.0)
-    return Machine(torch.device("cpu"), 1024, 5)
+    return Machine(torch.device("cpu"), 2560, 6, 1)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -119,7 +121,13 @@ def train(
         workers = ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1))
     model = Model(Config(vocabulary=len(tokenizer.tokens))).to(device)
     optimizer = Optimizer(model)
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "pool": seed * 1_000_000}
+    state: dict[str, Any] = {
+        "step": 0,
+        "seconds": 0.0,
+        "tokens": 0,
+        "seen": 0,
+        "pool": seed * 1_000_000,
+    }
     last = folder / "last.pt"
     folder.mkdir(parents=True, exist_ok=True)
     if last.exists():
@@ -150,10 +158,12 @@ def train(
             if len(pending) < machine.accumulate:
                 continue
             progress = state["seconds"] / budget
-            losses.append(
-                _step(model, optimizer, pending, device, rate(state["step"], progress), workers)
+            loss, tokens = _step(
+                model, optimizer, pending, device, rate(state["step"], progress), workers
             )
-            state["tokens"] += sum(inputs.numel() for inputs, _ in pending)
+            losses.append(loss)
+            state["tokens"] += tokens
+            state["seen"] += sum(inputs.numel() for inputs, _ in pending)
             pending = []
             state["step"] += 1
             now = time.monotonic()
@@ -163,6 +173,7 @@ def train(
                     "step": state["step"],
                     "seconds": round(state["seconds"]),
                     "tokens": state["tokens"],
+                    "seen": state["seen"],
                     "loss": round(sum(losses) / len(losses), 4),
                     "rate": round(rate(state["step"], progress), 3),
                 }
@@ -226,27 +237,73 @@ def emphasis(targets: torch.Tensor) -> torch.Tensor:
     What decides an answer is one token of thirty: its first one (a call or a refusal) and the first
     one of a function's name.  Without emphasis refusals were not learned at all.
     """
-    wanted = targets != IGNORED
-    first = wanted.clone()
-    first[:, 1:] &= ~wanted[:, :-1]
+    first = _first(targets)
     name = torch.zeros_like(first)
     name[:, CALL_HEAD:] = (first & (targets == CALL))[:, :-CALL_HEAD]
     return 1.0 + (DECISION - 1.0) * first + (NAME - 1.0) * name
 
 
-def _gradients(
-    model: Model, pair: Pair, learned: int, device: torch.device
-) -> tuple[float, tuple[torch.Tensor, ...]]:
-    """(loss, gradients in parameter order) of one micro-batch, its share of ``learned`` tokens."""
+def _first(targets: torch.Tensor) -> torch.Tensor:
+    """bool[B, T]: where an answer begins."""
+    first = targets != IGNORED
+    first[:, 1:] &= targets[:, :-1] == IGNORED
+    return first
+
+
+def hardest(model: Model, pair: Pair, device: torch.device) -> Pair:
+    """HARD of a micro-batch's conversations, with the most to learn, and CHANCE of the others.
+
+    Where most answers are right already, a forward pass finds those that are not for a third of
+    what learning from them costs (Jiang et al. 2019, "Accelerating deep learning by focusing on
+    the biggest losers").  Only conversations with calls are compared: the loss of a story says how
+    free its words are, not what was missed.  First tokens do not count, so that refusals keep their
+    share.
+    """
     inputs, targets = pair[0].to(device), pair[1].to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device.type)):
-        hidden = model(inputs)
-        wanted = targets != IGNORED
-        logits = model.logits(hidden[wanted])
+    amount = round(len(inputs) * HARD)
+    scores = torch.zeros(len(inputs), device=device)
+    wanted = targets != IGNORED
+    if bool((targets == CALL).any()):
+        with torch.no_grad():
+            losses = torch.zeros(targets.shape, device=device)
+            losses[wanted] = _losses(model, inputs, targets)
+        scores = (losses * ~_first(targets)).sum(1)
+    order = scores.argsort(descending=True)
+    rest = order[amount:]
+    drawn = rest[torch.randperm(len(rest), device=device)[: max(1, round(len(inputs) * CHANCE))]]
+    kept = torch.cat((order[:amount], drawn))
+    length = -(-int(wanted[kept].nonzero()[:, 1].max() + 1) // 8) * 8
+    return inputs[kept, :length], targets[kept, :length]
+
+
+def _losses(model: Model, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """f32[W]: the emphasized loss of each learned token."""
+    kind = inputs.device.type
+    wanted = targets != IGNORED
+    with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bf16(kind)):
+        logits = model.logits(model(inputs, wanted=wanted))
     losses = functional.cross_entropy(logits.float(), targets[wanted], reduction="none")
-    weighed = (losses * emphasis(targets)[wanted]).sum() / learned
-    plain = float(losses.detach().sum()) / learned
-    return plain, torch.autograd.grad(weighed, list(model.parameters()))
+    return losses * emphasis(targets)[wanted]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one micro-batch gives: sums over its learned tokens."""
+
+    loss: float
+    learned: int
+    tokens: int
+    """Of the inputs that were learned from."""
+    gradients: tuple[torch.Tensor, ...]
+    """In parameter order."""
+
+
+def _gradients(model: Model, pair: Pair, device: torch.device) -> _Part:
+    """Loss and gradients of the hardest conversations of one micro-batch."""
+    inputs, targets = hardest(model, pair, device)
+    losses = _losses(model, inputs, targets)
+    gradients = torch.autograd.grad(losses.sum(), list(model.parameters()))
+    return _Part(float(losses.detach().sum()), len(losses), inputs.numel(), gradients)
 
 
 def _step(
@@ -256,21 +313,22 @@ def _step(
     device: torch.device,
     scale: float,
     workers: ThreadPoolExecutor | None,
-) -> float:
-    """Forward, backward and update over micro-batches; the mean loss per learned token.
+) -> tuple[float, int]:
+    """One update over micro-batches: (mean emphasized loss of what was learned from, its tokens).
 
     On a CPU each micro-batch runs on a thread of its own that computes with one core: nothing waits
     for a preempted neighbour but the end of the step, which matters on a shared machine.
     """
-    learned = sum(int((targets != IGNORED).sum()) for _, targets in pairs)
 
-    def one(pair: Pair) -> tuple[float, tuple[torch.Tensor, ...]]:
-        return _gradients(model, pair, learned, device)
+    def one(pair: Pair) -> _Part:
+        return _gradients(model, pair, device)
 
-    results = list(workers.map(one, pairs) if workers else map(one, pairs))
+    parts = list(workers.map(one, pairs) if workers else map(one, pairs))
+    learned = sum(part.learned for part in parts)
     for index, parameter in enumerate(model.parameters()):
-        parameter.grad = results[0][1][index]
-        for _, gradients in results[1:]:
-            parameter.grad += gradients[index]
-    optimizer.step(scale)
-    return sum(loss for loss, _ in results)
+        parameter.grad = parts[0].gradients[index]
+        for part in parts[1:]:
+            parameter.grad += part.gradients[index]
+        parameter.grad /= learned
+    optimizer.step(scale, workers)
+    return sum(part.loss for part in parts) / learned, sum(part.tokens for part in parts)
