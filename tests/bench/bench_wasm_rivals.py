@@ -23,12 +23,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from in_chromium import serving, without_policy
-from playwright.async_api import Browser, Playwright, async_playwright
+from playwright.async_api import Page, Playwright, async_playwright
 
 from tilewright.serve.http import create_app
 
@@ -210,10 +211,25 @@ def cpu_seconds() -> float:
     return sum(seconds for process, seconds in times.items() if ours(process))
 
 
-async def measure(browser: Browser, address: str, script: str, url: str, threads: int) -> Any:
-    """Load one engine in a fresh profile and time it."""
-    context = await browser.new_context(bypass_csp=True)
-    page = await context.new_page()
+@asynccontextmanager
+async def visitor(playwright: Playwright, flags: Sequence[str]) -> AsyncIterator[Page]:
+    """Open a page in a Chromium as visitors have it, with a fresh profile on disk.
+
+    Without one, files of a page lie in another process: reading large models stopped there.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        launch = playwright.chromium.launch_persistent_context
+        context = await launch(
+            profile, executable_path=chromium(), args=list(flags), bypass_csp=True
+        )
+        try:
+            yield await context.new_page()
+        finally:
+            await context.close()
+
+
+async def measure(page: Page, address: str, script: str, url: str, threads: int) -> Any:
+    """Load one engine and time it."""
     await page.goto(address)
     if script:
         await page.add_script_tag(content=script, type="module")
@@ -236,25 +252,16 @@ async def measure(browser: Browser, address: str, script: str, url: str, threads
     crew = await page.evaluate("() => globalThis.crew ?? null")
     if crew is not None:
         found["threads_used"] = crew
-    await context.close()
     return found
 
 
 async def first_token(playwright: Playwright, address: str, url: str) -> dict[str, Any]:
-    """Return the seconds from a page's opening to its first token, the model in the local store.
-
-    In a Chromium as visitors have it, with a profile on disk.
-    """
-    profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    launch = playwright.chromium.launch_persistent_context
-    context = await launch(profile.name, executable_path=chromium(), args=FLAGS, bypass_csp=True)
-    page = await context.new_page()
+    """Return the seconds from a page's opening to its first token, the model in the local store."""
     seen = []
-    for _ in range(VISITS):
-        await page.goto(address)
-        seen.append(await page.evaluate(FIRST_TOKEN, url))
-    await context.close()
-    profile.cleanup()
+    async with visitor(playwright, FLAGS) as page:
+        for _ in range(VISITS):
+            await page.goto(address)
+            seen.append(await page.evaluate(FIRST_TOKEN, url))
     return {
         key: round(statistics.median(v[key] for v in seen[1:] if key in v), 2) for key in seen[-1]
     }
@@ -297,7 +304,6 @@ async def bench(
         )
         async with ours as home, theirs as away, async_playwright() as playwright:
             flags = [flag for flag in FLAGS if "webgpu" not in flag]
-            browser = await playwright.chromium.launch(executable_path=chromium(), args=flags)
             if first:
                 url = f"{home}/models/{file.name}"
                 found = await first_token(playwright, f"{home}/test.html", url)
@@ -309,14 +315,14 @@ async def bench(
                     own = name == "tilewright"
                     address = home if own else away
                     common = {"bench": "wasm", "model": file.stem, "engine": name, "threads": count}
-                    work = measure(
-                        browser, f"{address}/{page}", OURS if own else "",
-                        f"{address}/models/{file.name}", count,
-                    )  # fmt: skip
+                    url = f"{address}/models/{file.name}"
+                    script = OURS if own else ""
                     try:
-                        lines[name] = await asyncio.wait_for(work, WAIT)
+                        async with visitor(playwright, flags) as opened:
+                            work = measure(opened, f"{address}/{page}", script, url, count)
+                            lines[name] = await asyncio.wait_for(work, WAIT)
                     except Exception as error:  # a rival that does not run is a result too
-                        print(json.dumps({**common, "error": str(error)[:300]}), flush=True)
+                        print(json.dumps({**common, "error": repr(error)[:300]}), flush=True)
                         continue
                     print(json.dumps({**common, **lines[name]}), flush=True)
                 for name in pages:
@@ -328,7 +334,6 @@ async def bench(
                         }
                         line = {"bench": "wasm ratio", "model": file.stem, "threads": count}
                         print(json.dumps({**line, "over": name, **ratios}), flush=True)
-            await browser.close()
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@
  * long. Where there is no such file system, every start is a plain one.
  */
 
-import { openHandle } from "./store/backing.ts";
+import { asked, openHandle } from "./store/backing.ts";
 
 const FOLDER = "tilewright-start";
 const PAGE = 65536;
@@ -63,7 +63,7 @@ export async function forgetParts(): Promise<void> {
 
 /** Whether a file was written to its end: the header, which came last, is there. */
 async function hasHeader(folder: FileSystemDirectoryHandle, name: string): Promise<boolean> {
-  const file = await (await folder.getFileHandle(name)).getFile();
+  const file = await asked(await folder.getFileHandle(name), (handle) => handle.getFile());
   const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
   return start.some((byte) => byte > 0);
 }
@@ -85,7 +85,7 @@ async function whole(folder: FileSystemDirectoryHandle, name: string): Promise<B
       handle.close();
     }
   } catch {
-    return new Uint8Array(await (await file.getFile()).arrayBuffer());
+    return new Uint8Array(await (await asked(file, (handle) => handle.getFile())).arrayBuffer());
   }
 }
 

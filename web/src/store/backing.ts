@@ -29,6 +29,24 @@ export interface SyncHandle {
   close(): void;
 }
 
+const held = new Set<FileSystemHandle>();
+
+/**
+ * Ask a handle for something, and hold it until the answer is there: Chromium drops what a handle
+ * was asked when the handle is collected as garbage first, and the promise never settles.
+ */
+export async function asked<H extends FileSystemHandle, T>(
+  handle: H,
+  question: (handle: H) => Promise<T>,
+): Promise<T> {
+  held.add(handle);
+  try {
+    return await question(handle);
+  } finally {
+    held.delete(handle);
+  }
+}
+
 /** Open a synchronous access handle; only workers have them. */
 export async function openHandle(
   folder: FileSystemDirectoryHandle,
@@ -36,10 +54,10 @@ export async function openHandle(
   mode: "readwrite" | "read-only",
 ): Promise<SyncHandle> {
   const handle = await folder.getFileHandle(name, { create: mode === "readwrite" });
-  const withSync = handle as unknown as {
+  const withSync = handle as FileSystemFileHandle & {
     createSyncAccessHandle(options: { mode: string }): Promise<SyncHandle>;
   };
-  return withSync.createSyncAccessHandle({ mode });
+  return asked(withSync, (file) => file.createSyncAccessHandle({ mode }));
 }
 
 /** A file of the origin private file system. */

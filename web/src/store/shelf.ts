@@ -4,7 +4,7 @@
  * is thus never taken for a whole one. Knows nothing of networks and of who uses what.
  */
 
-import { type Backing, BlobBacking, CacheBacking, FileBacking, openHandle } from "./backing.ts";
+import { asked, type Backing, BlobBacking, CacheBacking, FileBacking, openHandle } from "./backing.ts";
 import { type Ranges, total } from "./ranges.ts";
 
 export const FOLDER = "tilewright-models";
@@ -113,7 +113,8 @@ class FileShelf implements Shelf {
 
   async get(name: string): Promise<Entry | undefined> {
     try {
-      const file = await (await this.#folder.getFileHandle(`${name}.json`)).getFile();
+      const handle = await this.#folder.getFileHandle(`${name}.json`);
+      const file = await asked(handle, (it) => it.getFile());
       return sound(await file.text());
     } catch {
       return undefined;
@@ -156,7 +157,8 @@ class FileShelf implements Shelf {
 
   async prepared(name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
     try {
-      const file = await (await this.#folder.getFileHandle(`${name}.start`)).getFile();
+      const handle = await this.#folder.getFileHandle(`${name}.start`);
+      const file = await asked(handle, (it) => it.getFile());
       return new Uint8Array(await file.arrayBuffer());
     } catch {
       return undefined;
@@ -175,7 +177,7 @@ class FileShelf implements Shelf {
   }
 
   async blob(name: string): Promise<Blob> {
-    return (await this.#folder.getFileHandle(name)).getFile();
+    return asked(await this.#folder.getFileHandle(name), (handle) => handle.getFile());
   }
 
   async growth(name: string): Promise<number> {
