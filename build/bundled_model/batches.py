@@ -59,7 +59,7 @@ def batches(
                 groups.append([])
             groups[-1].append(row)
     random.Random(seed).shuffle(groups)
-    for group in groups:
+    for group in filter(None, groups):  # a pool may have none of one kind
         yield collate(group)
 
 

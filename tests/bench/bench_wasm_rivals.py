@@ -215,7 +215,7 @@ def cpu_seconds() -> float:
 async def visitor(playwright: Playwright, flags: Sequence[str]) -> AsyncIterator[Page]:
     """Open a page in a Chromium as visitors have it, with a fresh profile on disk.
 
-    Without one, files of a page lie in another process: reading large models stopped there.
+    Without one, a page's files lie in another process and are read back ten times slower.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         launch = playwright.chromium.launch_persistent_context

@@ -16,7 +16,7 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 /** Return the parts kept under these names, in order; undefined where there is nothing sound. */
 export async function keptParts(names: readonly string[]): Promise<Bytes[] | undefined> {
   try {
-    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER);
+    const folder = await asked(await navigator.storage.getDirectory(), (root) => root.getDirectoryHandle(FOLDER));
     return parted(await whole(folder, fileOf(names)), names);
   } catch {
     return undefined; // nothing is kept, or storage is blocked
@@ -26,7 +26,7 @@ export async function keptParts(names: readonly string[]): Promise<Bytes[] | und
 /** Keep parts for the next visit, in place of older ones; `fetched` gives them if they are not there. */
 export async function keepParts(names: readonly string[], fetched: () => Promise<Bytes[]>): Promise<void> {
   const root = await navigator.storage.getDirectory();
-  const folder = await root.getDirectoryHandle(FOLDER, { create: true });
+  const folder = await asked(root, (it) => it.getDirectoryHandle(FOLDER, { create: true }));
   const own = fileOf(names);
   const keys = (folder as unknown as { keys(): AsyncIterable<string> }).keys();
   for await (const name of keys) {
@@ -58,12 +58,12 @@ export async function keepParts(names: readonly string[], fetched: () => Promise
 
 /** Forget what turned out to be unusable here. */
 export async function forgetParts(): Promise<void> {
-  await (await navigator.storage.getDirectory()).removeEntry(FOLDER, { recursive: true });
+  await asked(await navigator.storage.getDirectory(), (root) => root.removeEntry(FOLDER, { recursive: true }));
 }
 
 /** Whether a file was written to its end: the header, which came last, is there. */
 async function hasHeader(folder: FileSystemDirectoryHandle, name: string): Promise<boolean> {
-  const file = await asked(await folder.getFileHandle(name), (handle) => handle.getFile());
+  const file = await asked(await asked(folder, (it) => it.getFileHandle(name)), (handle) => handle.getFile());
   const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
   return start.some((byte) => byte > 0);
 }
@@ -74,7 +74,7 @@ function fileOf(names: readonly string[]): string {
 
 async function whole(folder: FileSystemDirectoryHandle, name: string): Promise<Bytes> {
   // Asked for first: `openHandle` for reading does not tell a missing file from one in use.
-  const file = await folder.getFileHandle(name);
+  const file = await asked(folder, (it) => it.getFileHandle(name));
   try {
     const handle = await openHandle(folder, name, "read-only");
     try {

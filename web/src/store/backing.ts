@@ -29,7 +29,7 @@ export interface SyncHandle {
   close(): void;
 }
 
-const held = new Set<FileSystemHandle>();
+const held = new Set<{ handle: FileSystemHandle }>();
 
 /**
  * Ask a handle for something, and hold it until the answer is there: Chromium drops what a handle
@@ -39,11 +39,12 @@ export async function asked<H extends FileSystemHandle, T>(
   handle: H,
   question: (handle: H) => Promise<T>,
 ): Promise<T> {
-  held.add(handle);
+  const hold = { handle }; // one each: a handle may be asked several things at once
+  held.add(hold);
   try {
     return await question(handle);
   } finally {
-    held.delete(handle);
+    held.delete(hold);
   }
 }
 
@@ -53,7 +54,7 @@ export async function openHandle(
   name: string,
   mode: "readwrite" | "read-only",
 ): Promise<SyncHandle> {
-  const handle = await folder.getFileHandle(name, { create: mode === "readwrite" });
+  const handle = await asked(folder, (it) => it.getFileHandle(name, { create: mode === "readwrite" }));
   const withSync = handle as FileSystemFileHandle & {
     createSyncAccessHandle(options: { mode: string }): Promise<SyncHandle>;
   };

@@ -71,7 +71,7 @@ export async function openShelf(): Promise<Shelf | undefined> {
   try {
     const root = await navigator.storage.getDirectory();
     if ("createSyncAccessHandle" in FileSystemFileHandle.prototype) {
-      return new FileShelf(await root.getDirectoryHandle(FOLDER, { create: true }));
+      return new FileShelf(await asked(root, (it) => it.getDirectoryHandle(FOLDER, { create: true })));
     }
   } catch {
     // A private window of some browsers; the next one may work.
