@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import venv
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py_core"), str(ROOT / "tests/bench"), str(ROOT / "tests/browser")]
 
 import random_models  # noqa: E402
-from in_chromium import serving, without_policy  # noqa: E402
+from in_chromium import serving, visitor, without_policy  # noqa: E402
 
-from conftest import FLAGS, chromium  # noqa: E402
 from tilewright.serve.http import create_app  # noqa: E402
 
 FOLDER = ROOT / ".build" / "bench"
@@ -192,16 +192,15 @@ class Tab:
         self._engine = engine
         self._options = options
         self._page: Page | None = None
+        self._visit: AbstractAsyncContextManager[Page] | None = None
         self._puts: list[float] = []
         """When theirs told of the prompt, and of each token."""
 
     async def open(self) -> Page:
         """Return the page, its engine loaded and warm."""
         if self._page is None:
-            launch = self._playwright.chromium.launch
-            browser = await launch(executable_path=chromium(), args=FLAGS)
-            page = await browser.new_page()
-            page.set_default_timeout(0)
+            self._visit = visitor(self._playwright)
+            page = await self._visit.__aenter__()
             page.on("pageerror", lambda error: print(f"# {error}", file=sys.stderr))
             page.on("console", lambda message: self._heard(message.text))
             await page.goto(f"{self._address}/test.html")
@@ -220,10 +219,10 @@ class Tab:
 
     async def close(self) -> None:
         """Close the browser, whatever it is doing."""
-        page, self._page = self._page, None
-        if page is not None and page.context.browser is not None:
+        visit, self._visit, self._page = self._visit, None, None
+        if visit is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(page.context.browser.close(), 20)
+                await asyncio.wait_for(visit.__aexit__(None, None, None), 20)
 
     async def run(
         self, prompt: int, count: int, after: int, limit: float

@@ -22,20 +22,18 @@ import statistics
 import subprocess
 import sys
 import tarfile
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from in_chromium import serving, without_policy
+from in_chromium import serving, visitor, without_policy
 from playwright.async_api import Page, Playwright, async_playwright
 
 from tilewright.serve.http import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
-from conftest import FLAGS, SNAPSHOT_KEPT, chromium  # noqa: E402
+from conftest import FLAGS, SNAPSHOT_KEPT  # noqa: E402
 
 RIVALS = ROOT / ".build" / "rivals"
 NEWEST = "3.8.1"
@@ -209,23 +207,6 @@ def cpu_seconds() -> float:
         return False
 
     return sum(seconds for process, seconds in times.items() if ours(process))
-
-
-@asynccontextmanager
-async def visitor(playwright: Playwright, flags: Sequence[str]) -> AsyncIterator[Page]:
-    """Open a page in a Chromium as visitors have it, with a fresh profile on disk.
-
-    Without one, a page's files lie in another process and are read back ten times slower.
-    """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        launch = playwright.chromium.launch_persistent_context
-        context = await launch(
-            profile, executable_path=chromium(), args=list(flags), bypass_csp=True
-        )
-        try:
-            yield await context.new_page()
-        finally:
-            await context.close()
 
 
 async def measure(page: Page, address: str, script: str, url: str, threads: int) -> Any:
