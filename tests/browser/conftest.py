@@ -78,6 +78,7 @@ async def browser() -> AsyncIterator[Browser]:
                 "no Chromium here: apt-get install chromium, or playwright install chromium"
             )
         options = launch_options()
+        options["args"] = [*options["args"], "--js-flags=--expose-gc"]
         if BACKEND == "wasm":
             kept = [flag for flag in options["args"] if "webgpu" not in flag]
             options["args"] = [*kept, "--disable-gpu", "--disable-features=WebGPU"]

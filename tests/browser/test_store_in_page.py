@@ -262,6 +262,16 @@ async def test_a_stop_is_at_once_and_the_next_load_goes_on(page: Page, host: Mod
     assert host.sent - before <= SIZE - entry["have"] + 65536
 
 
+async def test_no_answer_is_lost_to_the_garbage_collector(page: Page, host: ModelHost) -> None:
+    """Chromium drops what a file's handle was asked when the handle is collected first."""
+    host.bytes_per_second = 1e6  # what came is noted every second
+    asking = asyncio.ensure_future(fetch(page, f"{host.storage}/{NAME}", sha256=DIGEST))
+    while not asking.done():
+        for worker in page.workers:
+            await worker.evaluate("() => gc()")
+    assert (await asking)["verified"]
+
+
 async def test_a_killed_tab_loses_little(
     visit: Callable[[], Any], page: Page, host: ModelHost
 ) -> None:
