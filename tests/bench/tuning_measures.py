@@ -36,7 +36,9 @@ PREFILL = 32
 """Tokens of the prompt whose steps are compared."""
 TURNS = 4
 SLOW = 3.0
-"""Seconds of a kernel that is not timed again, and of a step that is timed twice only."""
+"""Seconds of a kernel that is not timed again."""
+WHOLE_SECONDS = 15.0
+"""For whole steps that are compared; two turns at least."""
 BURST = 0.1
 """Seconds of a burst of one kernel, about."""
 HOPELESS = 2.5
@@ -114,6 +116,7 @@ async def compare(
             tuning = choose(subject.module, subject.structure, capabilities)
             seconds = await kernel_seconds(bench, subject, tuning, clock)
             found[subject] = seconds * subject.instances
+            print(f"{name} {subject.instances} x {seconds * 1e3:.3f} ms {space.name(tuning)}")
         print(f"{workload.name} {name}: {len(found)} of {len(subjects)} kernels", flush=True)
     tuned = sums["tuned"]
     line: Line = {"bench": "tuning", "step": workload.name, "tokens": workload.used}
@@ -126,6 +129,7 @@ async def compare(
     whole = {name: choose for name, choose in choices.items() if name in ("default", "tuned")}
     steps = await whole_steps(device, workload, whole, clock)
     if "default" in steps:  # kernel by kernel, noise adds up
+        line["kernels_to_default"] = line["tuned_to_default"]
         line["tuned_to_default"] = round(steps["default"] / steps["tuned"], 3)
     line["seconds"] = {name: round(took, 5) for name, took in steps.items()}
     return line
@@ -140,12 +144,13 @@ async def whole_steps(
     for name, choose in choices.items():
         plans[name] = (await record(device, name, workload.calls(choose))).dispatches
         await submit(device, [replace(dispatch, grid=(1, 1, 1)) for dispatch in plans[name]])
-    for turn in range(TURNS):
-        if turn > 1 and max(least.values()) > SLOW:
-            break
-        for name, dispatches in plans.items():
+    end = clock() + WHOLE_SECONDS
+    turn = 0
+    while turn < 2 or clock() < end:
+        turn += 1
+        for name in sorted(plans, reverse=turn % 2 == 0):  # who is first in a turn is not always
             start = clock()
-            await submit(device, dispatches)
+            await submit(device, plans[name])
             least[name] = min(least.get(name, float("inf")), clock() - start)
     return least
 
