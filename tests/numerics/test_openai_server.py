@@ -233,7 +233,7 @@ async def test_a_client_that_goes_away_stops_the_answer(
     await stream.close()
     headers = {"Authorization": "Bearer key"}
     body = {"messages": HI, "max_tokens": 400, "ignore_eos": True}
-    async with httpx.AsyncClient(timeout=0.5) as impatient:
+    async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=0.2)) as impatient:
         with pytest.raises(httpx.ReadTimeout):
             await impatient.post(f"{server}/v1/chat/completions", json=body, headers=headers)
     for _ in range(200):
