@@ -2,7 +2,8 @@
 
 Prints JSON lines, then a table. Natively on the adapter at hand (on CPU adapters the processor time
 of this process is what counts: the driver's threads are in it) and in headless Chromium on its
-software adapter (wall clock). Nothing passes or fails here. Missing models are made.
+software adapter (wall clock), there also against transformers.js (minutes for what takes us
+seconds: ``--parts`` may leave it out). Nothing passes or fails here. Missing models are made.
 Run: ``python3 build bench --tuning [--where native|chromium] [--models S.Q4_0 M.Q4_K ...]``.
 """
 
@@ -24,7 +25,7 @@ import tuning_measures  # noqa: E402
 
 FOLDER = ROOT / ".build" / "bench"
 MODELS = ("S.Q4_0", "S.Q4_K", "M.Q4_0", "M.Q4_K")
-PARTS = ("compare", "exhaustive", "loss", "visit")
+PARTS = ("compare", "exhaustive", "loss", "visit", "transformers")
 IN_PAGE = """
 import json
 from tilewright.webgpu import bridge
@@ -94,6 +95,21 @@ async def in_chromium(
         )
 
 
+async def against_transformers(names: list[str], lines: list[dict[str, Any]]) -> None:
+    """Compare the shapes with transformers.js, by the bench of its own."""
+    shapes = list(dict.fromkeys(name.split(".")[0] for name in names))
+    script = str(Path(__file__).with_name("bench_transformers.py"))
+    bench = await asyncio.create_subprocess_exec(
+        sys.executable, script, "--models", *shapes, stdout=asyncio.subprocess.PIPE
+    )
+    assert bench.stdout is not None
+    async for text in bench.stdout:
+        print(text.decode().rstrip(), flush=True)
+        if text.startswith(b"{"):
+            lines.append({**json.loads(text), "place": "chromium"})
+    await bench.wait()
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """Return the comparison as a table: how many times as fast the tuned choice is."""
     text = ["", "| where | model | step | to naive | to constants | to default | tuned |"]
@@ -122,6 +138,10 @@ def table(lines: list[dict[str, Any]]) -> str:
                 f"{where}: a running decode loses {line['loss']:.1%} by the clock on the wall, "
                 f"{line['loss_by_clock']:.1%} by the clock of this bench"
             )
+        if line["bench"] == "transformers_ratio":
+            found = {key: value for key, value in line.items() if isinstance(value, float)}
+            least = [f"{'at least ' * (k in line['at_least'])}{v} in {k}" for k, v in found.items()]
+            text.append(f"{where} Q4_0, times as fast as transformers.js: {', '.join(least)}")
     return "\n".join(text)
 
 
@@ -138,6 +158,8 @@ async def run(arguments: argparse.Namespace) -> None:
             await natively(name, arguments, lines)
         if "chromium" in arguments.where:
             await in_chromium(name, arguments, lines)
+    if "transformers" in arguments.parts and "chromium" in arguments.where:
+        await against_transformers(arguments.models, lines)
     print(table(lines))
 
 
