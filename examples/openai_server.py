@@ -27,6 +27,7 @@ async def ask(address: str) -> None:
             model=model,
             messages=[{"role": "user", "content": "Tell me a story about a fox."}],
             max_tokens=60,
+            temperature=0.7,
             seed=1,
             stream=True,
         )
