@@ -11,7 +11,8 @@ form.addEventListener("submit", async (event) => {
   const engine = await loading;
   const messages = [{ role: "user", content: question.value }];
   answer.textContent = "";
-  for await (const chunk of engine.chat.completions.create({ messages, stream: true, max_tokens: 200, seed: 1 })) {
+  const options = { stream: true, max_tokens: 200, temperature: 0.7, seed: 1 };
+  for await (const chunk of engine.chat.completions.create({ messages, ...options })) {
     answer.append(chunk.choices[0]?.delta.content ?? "");
   }
 });

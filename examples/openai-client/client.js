@@ -20,6 +20,7 @@ try {
         model: engine.info.name,
         messages: [{ role: "user", content: question.value }],
         max_tokens: 120,
+        temperature: 0.7,
         seed: 1,
         stream: true,
       });

@@ -20,6 +20,6 @@ async def ask(event):
     """Stream the answer into the page."""
     answer.textContent = ""
     question = document.querySelector("#question").value
-    async for chunk in engine.chat(question, max_tokens=40, seed=1):
+    async for chunk in engine.chat(question, max_tokens=40, temperature=0.7, seed=1):
         for choice in chunk.choices:
             answer.append(choice.delta.get("content") or "")

@@ -78,7 +78,8 @@ async def test_one_script_tag_from_another_origin_is_enough(
     """With the bundled model, a real worker, and a policy that allows nothing by default."""
     if not (site / "models" / "tilewright-tiny.gguf").is_file():
         pytest.skip("the bundled model is not in dist/models")
-    address = embed('<tilewright-chat id="chat" max-tokens="60" seed="1"></tilewright-chat>')
+    settings = 'max-tokens="60" temperature="0.7" seed="1"'
+    address = embed(f'<tilewright-chat id="chat" {settings}></tilewright-chat>')
     page = watched.page
     await page.add_init_script(LISTEN)
     await page.goto(address)
