@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 import venv
-from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -192,15 +192,14 @@ class Tab:
         self._engine = engine
         self._options = options
         self._page: Page | None = None
-        self._visit: AbstractAsyncContextManager[Page] | None = None
+        self._browser = AsyncExitStack()
         self._puts: list[float] = []
         """When theirs told of the prompt, and of each token."""
 
     async def open(self) -> Page:
         """Return the page, its engine loaded and warm."""
         if self._page is None:
-            self._visit = visitor(self._playwright)
-            page = await self._visit.__aenter__()
+            page = await self._browser.enter_async_context(visitor(self._playwright))
             page.on("pageerror", lambda error: print(f"# {error}", file=sys.stderr))
             page.on("console", lambda message: self._heard(message.text))
             await page.goto(f"{self._address}/test.html")
@@ -219,10 +218,9 @@ class Tab:
 
     async def close(self) -> None:
         """Close the browser, whatever it is doing."""
-        visit, self._visit, self._page = self._visit, None, None
-        if visit is not None:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(visit.__aexit__(None, None, None), 20)
+        self._page = None
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._browser.aclose(), 20)
 
     async def run(
         self, prompt: int, count: int, after: int, limit: float

@@ -107,7 +107,8 @@ async def against_transformers(names: list[str], lines: list[dict[str, Any]]) ->
         print(text.decode().rstrip(), flush=True)
         if text.startswith(b"{"):
             lines.append({**json.loads(text), "place": "chromium"})
-    await bench.wait()
+    if await bench.wait():
+        raise SystemExit("bench_transformers failed: what it said stands above.")
 
 
 def table(lines: list[dict[str, Any]]) -> str:

@@ -64,8 +64,6 @@ class NativeMemory:
         except wasmtime.WasmtimeError as error:
             raise no_room(nbytes) from error
         self.nbytes = count * PAGE
-        if shared:
-            self._base = self._address()
         if settings.current().large_pages:
             _ask_for_large_pages(self._address(), self.nbytes)
 
@@ -101,7 +99,9 @@ class NativeMemory:
         if self._base is not None:
             return self._base
         at = self._memory.data_ptr() if self._shared else self._memory.data_ptr(self._store)
-        return ctypes.cast(at, ctypes.c_void_p).value or 0
+        address = ctypes.cast(at, ctypes.c_void_p).value or 0
+        self._base = address if self._shared else None
+        return address
 
     async def fill(self, at: int, source: ByteSource, offset: int, length: int) -> None:
         """Copy a range of a source into the memory."""
@@ -183,14 +183,13 @@ class _Function:
     """
 
     def __init__(self, store: Any, function: Any) -> None:
-        import wasmtime
         from wasmtime import _ffi as ffi
 
+        wasmtime = _wasmtime()
         kind = function.type(store)
         self._kinds = [str(each) for each in kind.params]
         self._results = [str(each) for each in kind.results]
         self._raw = (ffi.wasmtime_val_raw_t * max(len(self._kinds), len(self._results), 1))()
-        self._keep = store, function
         self._given = store._context(), ctypes.byref(function._func), self._raw, len(self._raw)
         self._call = ffi.wasmtime_func_call_unchecked
         self._no_trap = ctypes.POINTER(ffi.wasm_trap_t)
