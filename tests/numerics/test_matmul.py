@@ -58,10 +58,49 @@ async def test_candidates_equal_the_reference(device: Device) -> None:
     structure = replace(plain("Q4_1", 150, 130), gated=True, activation="silu")
     case = await linear_case(device, structure, 129)
     tunings = matmul.space(structure, GPU)
-    assert 10 <= len(tunings) <= 20
+    assert 10 <= len(tunings) <= 24
     assert matmul.naive(structure) in tunings
     for tuning in tunings[1:]:
         await case.check(device, matmul.kernel(structure, tuning, device.capabilities))
+
+
+SPLITS = [
+    matmul.TileTuning(32, 16, 32, 4, 2),
+    matmul.TileTuning(32, 16, 16, 4, 4),
+    matmul.TileTuning(64, 32, 16, 8, 2),
+]
+
+
+@pytest.mark.parametrize("tuning", SPLITS, ids=str)
+@pytest.mark.parametrize(
+    "structure",
+    [
+        replace(plain("Q4_0", 70, 33, 320), bias=True, activation="silu", gated=True),
+        replace(plain("Q6_K", 90, 18, 256), residual=Span(99, 9), scale=0.5),
+        plain("F16", 35, 21, 43),
+    ],
+    ids=["Q4_0, gated", "Q6_K", "fewer passes than groups"],
+)
+async def test_groups_of_threads_share_the_columns(
+    device: Device, structure: LinearStructure, tuning: matmul.TileTuning
+) -> None:
+    case = await linear_case(device, structure, structure.tokens - 1)
+    await case.check(device, matmul.kernel(structure, tuning, device.capabilities))
+
+
+def test_where_a_split_is_offered() -> None:
+    """Few workgroups and many columns, on a GPU."""
+
+    def splits(structure: LinearStructure, capabilities: Capabilities = GPU) -> set[int]:
+        found = matmul.space(structure, capabilities)
+        assert len(found) <= 26
+        return {t.split for t in found if isinstance(t, matmul.TileTuning)}
+
+    assert splits(plain("Q4_0", 576, 32, 1536)) == {1, 2, 4}
+    assert splits(plain("Q4_0", 2048, 64, 1536)) == {1, 2}
+    assert splits(plain("Q4_0", 4096, 256, 1536)) == {1}, "the grid is large enough"
+    assert splits(plain("Q4_0", 576, 32, 32)) == {1}, "there is nothing to share"
+    assert splits(plain("Q4_0", 576, 32, 1536), Capabilities(software=True)) <= {1}
 
 
 async def test_large_grids_are_spread(device: Device) -> None:

@@ -1,13 +1,14 @@
 """Weight times many tokens (prefill): tiles in workgroup memory, or threads without sharing.
 
-A tile's weights are dequantized once into workgroup memory and used for all its tokens. On CPU
-adapters the quad kernel of ``matvec.py`` is faster. A prologue (sum, norm) is refused
-(``supports``): the lowering leaves it to matvec. Knows nothing of graphs.
+A tile's weights are dequantized once into workgroup memory and used for all its tokens. Where the
+tiles are few, groups of threads of a workgroup may share the columns (``split``). On CPU adapters
+the quad kernel of ``matvec.py`` is faster. A prologue (sum, norm) is refused (``supports``): the
+lowering leaves it to matvec. Knows nothing of graphs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..link import link
 from . import swap, wide
@@ -44,16 +45,31 @@ class TileTuning:
     """Columns per pass; a multiple of 8."""
     thread_tokens: int = 4
     """Tokens per thread (4 or 8), by four rows."""
+    split: int = 1
+    """Groups of threads that take every ``split``-th pass over the columns and add up at the end,
+    through workgroup memory: 1, 2 or 4."""
 
     @property
     def threads(self) -> int:
         """Threads of the workgroup."""
-        return self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
+        each = self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
+        return each * self.split
 
     @property
     def memory(self) -> int:
         """Bytes of workgroup memory."""
-        return 4 * self.block_columns * (self.block_rows + self.block_tokens)
+        return 4 * self.block_columns * (self.block_rows + self.block_tokens) * self.split
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the sums of a split fit where the weights of its tiles lay."""
+        return (self.split - 1) * self.block_tokens <= self.split * self.block_columns
+
+    def groups(self, structure: LinearStructure) -> int:
+        """Return how many workgroups ``structure`` takes."""
+        outputs = self.block_rows // (2 if structure.gated else 1)
+        across = ceil_div(structure.outputs, outputs)
+        return across * ceil_div(structure.tokens, self.block_tokens)
 
 
 Tuning = DirectTuning | QuadTuning | TileTuning | WideTuning | SwapTuning
@@ -80,6 +96,7 @@ def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
 
 
 _TILES = (
+    TileTuning(32, 16, 16, 4),
     TileTuning(32, 16, 32, 4),
     TileTuning(64, 16, 32, 4),
     TileTuning(32, 32, 16, 4),
@@ -95,6 +112,25 @@ _TILES = (
     TileTuning(64, 128, 16, 8),
 )
 
+_FEW_GROUPS = 128
+"""Workgroups below which a GPU's processors have little to hide their waiting with."""
+
+
+def _splits(structure: LinearStructure, shape: TileTuning) -> list[TileTuning]:
+    """Return ``shape`` split over the columns, where that may pay.
+
+    Two groups of threads where the grid is below ``_FEW_GROUPS``, four where it is below half of
+    that, and only where each has at least two passes: a split brings more threads to the
+    same tiles, for a barrier and a sum at the end.
+    """
+    found = [
+        replace(shape, split=split)
+        for split in (2, 4)
+        if shape.groups(structure) * split < 2 * _FEW_GROUPS
+        and structure.columns >= 2 * split * shape.block_columns
+    ]
+    return [tuning for tuning in found if tuning.has_room]
+
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
@@ -109,7 +145,10 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
         return list(dict.fromkeys([*found, quad_guess, *wider]))
     workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
     found += [QuadTuning(size, 4) for size in workgroups]
-    for shape in _TILES:
+    shapes = list(_TILES)
+    if not capabilities.software:  # there a barrier costs more than it saves
+        shapes += [split for shape in _TILES for split in _splits(structure, shape)]
+    for shape in shapes:
         if shape.threads > capabilities.max_invocations:
             continue
         if shape.memory > capabilities.workgroup_memory:
@@ -134,22 +173,25 @@ def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilitie
     if isinstance(tuning, QuadTuning):
         return quad(parts, tuning, capabilities)
     source = link(
-        ("ops/matmul.wgsl", *parts.files),
+        (
+            "ops/matmul.wgsl",
+            *parts.files,
+            "linear/split.wgsl" if tuning.split > 1 else "linear/split_none.wgsl",
+        ),
         constants={
             "BLOCK_ROWS": tuning.block_rows,
             "BLOCK_TOKENS": tuning.block_tokens,
             "BLOCK_UNITS": tuning.block_columns // 8,
             "THREAD_TOKENS": tuning.thread_tokens,
+            "SPLIT": tuning.split,
             **parts.constants,
         },
         bindings=parts.bindings,
     )
-    outputs = tuning.block_rows // (2 if structure.gated else 1)
-    groups = ceil_div(parts.outputs, outputs) * ceil_div(parts.tokens, tuning.block_tokens)
     return Kernel(
         label=f"matmul {parts.label}",
         source=source,
         bindings=parts.bindings,
-        grid=spread(groups, capabilities),
+        grid=spread(tuning.groups(structure), capabilities),
         cost=parts.cost,
     )
