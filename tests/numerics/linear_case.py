@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.numerics.gpu import run
 from tests.numerics.weights import planes, step
+from tests.reference import int8
 from tests.reference.linear import Epilogue, linear, normalised, random_weight
 from tests.tolerance import assert_close
 
@@ -66,23 +67,33 @@ async def linear_case(device: Device, s: LinearStructure, count: int, seed: int 
     x_all += np.float32(0.3 if s.norm else 0.0)
     if s.norm is None:
         x_all *= np.float32(1 / norm)
-    summed = x.astype(np.float64)
+    term: NDArray[np.float64] | None = None
     if s.delta is not None:
         post = (rng.standard_normal(s.columns) / (1 if s.norm else norm)).astype(np.float32)
         delta = rng.standard_normal((s.tokens, s.delta.stride)).astype(np.float32)
         delta[count:] = np.nan
         arrays |= {"post_weight": post, "delta": delta}
-        term = delta[:count, s.delta.start : s.delta.start + s.columns]
-        summed += normalised(term, "rms", post + np.float32(s.post_offset), None, s.post_epsilon)
-    if s.norm is None:
-        inputs = summed
-    else:
+        given = delta[:count, s.delta.start : s.delta.start + s.columns]
+        term = normalised(given, "rms", post + np.float32(s.post_offset), None, s.post_epsilon)
+    if s.norm is not None:
         norm_weight /= np.float32(norm)
         norm_bias /= np.float32(norm)
+
+    def prologue() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        summed = x.astype(np.float64) if term is None else x + term
+        if s.norm is None:
+            return summed, summed
         gains = norm_weight if s.norm_weight else np.ones_like(norm_weight)
         gains = gains + np.float32(s.norm_offset)
         bias_or_none = norm_bias if s.norm_bias else None
-        inputs = normalised(summed, s.norm, gains, bias_or_none, s.norm_epsilon)
+        return summed, normalised(summed, s.norm, gains, bias_or_none, s.norm_epsilon)
+
+    summed, inputs = prologue()
+    if s.arithmetic == "int8":
+        while (borders := int8.at_a_border(inputs)).any():
+            x[borders] += np.float32(0.01) * np.abs(x).max()
+            summed, inputs = prologue()
+        inputs = int8.rounded(inputs)
     bias = rng.standard_normal(s.rows).astype(np.float32)
     arrays |= {"x": x_all, "norm_weight": norm_weight, "norm_bias": norm_bias, "bias": bias}
     residual = None

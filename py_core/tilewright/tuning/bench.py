@@ -168,7 +168,7 @@ class Bench(Measuring):
     async def verdict(self, subject: Subject, expected: Reference, tuning: Any) -> Verdict:
         """Hold a Tuning's results against the naive kernel's."""
         found = await self._verifier.run("found", subject.build(0, tuning))
-        tolerance = getattr(tuning, "tolerance", EXACT)
+        tolerance = getattr(subject.structure, "tolerance", EXACT)
         verdict = await self._verifier.compare(expected, found, tolerance)
         await self.breathe()
         return verdict

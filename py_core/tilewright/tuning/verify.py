@@ -18,7 +18,7 @@ from ..webgpu.plan import Call, record
 
 EXACT = 3e-5
 """Of the largest magnitude: f32 sums of some thousand products in any order stay below a third of
-this. A Tuning with coarser arithmetic states its own ``tolerance``."""
+this. A Structure with coarser arithmetic states its own ``tolerance``."""
 _PACKED = 0.05
 """Share of packed words (f16, int8 caches) that may round the other way."""
 

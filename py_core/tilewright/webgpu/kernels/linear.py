@@ -8,6 +8,7 @@ rows of x and of the weight belong together is a role (dense, or a chosen expert
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ...errors import KernelError
 from ...formats.quant import BY_NAME
@@ -18,6 +19,12 @@ from .kernel import Capabilities, Cost, Kernel, Span, ceil_div, spread
 from .packing import Packing, packing
 
 _TOKENS_FROM = ("tokens", "outputs", "sequences")
+
+Arithmetic = Literal["f32", "int8"]
+"""What products are made of: floats, or activations rounded to int8 (``int8.py``)."""
+ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
+_EXACT = 3e-5
+_ROUNDED = 5e-3
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,18 @@ class LinearStructure:
     """Added to every weight of delta's norm."""
     out_x: Span | None = None
     """Where the sum is left."""
+    arithmetic: Arithmetic = "f32"
+
+    @property
+    def tolerance(self) -> float:
+        """How far Tunings may be from naive, as a share of the largest magnitude.
+
+        f32 sums of some thousand products in any order stay below a third of it. In int8, with a
+        prologue, a value at the border of two integers may be rounded either way: by the last bit
+        of its row's norm. One step of one column of some hundred is far below this.
+        """
+        rounds = self.arithmetic == "int8" and self.has_prologue
+        return _ROUNDED if rounds else _EXACT
 
     @property
     def outputs(self) -> int:

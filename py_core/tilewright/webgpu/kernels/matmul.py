@@ -8,10 +8,14 @@ lowering leaves it to matvec. Knows nothing of graphs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...errors import KernelError
 from ..link import link
-from . import swap, wide
+from . import int8, int8_tile, swap, wide
+from .int8 import Int8LanesTuning
+from .int8_tile import Int8TileTuning
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import DirectTuning, LinearStructure, dense_roles, direct, refusal
 from .matvec import QuadTuning, quad, quad_default
@@ -20,6 +24,8 @@ from .wide import WideTuning
 
 __all__ = [
     "DirectTuning",
+    "Int8LanesTuning",
+    "Int8TileTuning",
     "LinearStructure",
     "QuadTuning",
     "SwapTuning",
@@ -72,7 +78,8 @@ class TileTuning:
         return across * ceil_div(structure.tokens, self.block_tokens)
 
 
-Tuning = DirectTuning | QuadTuning | TileTuning | WideTuning | SwapTuning
+Int8Tuning = DirectTuning | Int8LanesTuning | Int8TileTuning
+Tuning = Int8Tuning | QuadTuning | TileTuning | WideTuning | SwapTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -87,6 +94,8 @@ def naive(structure: LinearStructure) -> Tuning:
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
+    if structure.arithmetic == "int8":
+        return _int8_default(structure, capabilities)
     if capabilities.software:
         wider = swap.default(structure, capabilities) or wide.default(structure, capabilities)
         return wider or quad_default(structure, structure.outputs, structure.tokens, capabilities)
@@ -116,7 +125,57 @@ _FEW_GROUPS = 128
 """Workgroups below which a GPU's processors have little to hide their waiting with."""
 
 
-def _splits(structure: LinearStructure, shape: TileTuning) -> list[TileTuning]:
+def _int8_default(structure: LinearStructure, capabilities: Capabilities) -> Int8Tuning:
+    if capabilities.software:
+        return int8.default(structure, capabilities)
+    small = Int8TileTuning(32, 32, 64, 4)
+    return small if structure.tokens <= 32 else Int8TileTuning()
+
+
+def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
+    """Return the candidates worth timing, naive first, then the default."""
+    found = [naive(structure), default(structure, capabilities)]
+    if structure.arithmetic == "int8":
+        if capabilities.packed_dot:
+            found += _tiles(structure, int8_tile.TILES, capabilities)
+        return list(dict.fromkeys(found))
+    swapping = swap.space(structure, capabilities)
+    if swapping:  # always faster than anything else
+        return list(dict.fromkeys([*found, *swapping]))
+    found.append(DirectTuning(64, 4))
+    wider = wide.space(structure, capabilities)
+    if wider:  # always faster than any other kernel on a CPU
+        quad_guess = quad_default(structure, structure.outputs, structure.tokens, capabilities)
+        return list(dict.fromkeys([*found, quad_guess, *wider]))
+    workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
+    found += [QuadTuning(size, 4) for size in workgroups]
+    found += _tiles(structure, _TILES, capabilities)
+    return list(dict.fromkeys(found))
+
+
+def _tiles(
+    structure: LinearStructure,
+    given: Sequence[TileTuning | Int8TileTuning],
+    capabilities: Capabilities,
+) -> list[TileTuning | Int8TileTuning]:
+    """Return the tiles of ``given`` that are worth timing, split over the columns where that is."""
+    shapes = list(given)
+    if not capabilities.software:  # there a barrier costs more than it saves
+        shapes += [split for shape in given for split in _splits(structure, shape)]
+    most = min(capabilities.max_invocations, 128 if capabilities.software else 1024)
+    return [
+        shape
+        for shape in shapes
+        if shape.threads <= most
+        and shape.memory <= capabilities.workgroup_memory
+        # else half of the tile would be padding
+        and (shape.block_tokens <= 32 or structure.tokens > shape.block_tokens // 2)
+    ]
+
+
+def _splits(
+    structure: LinearStructure, shape: TileTuning | Int8TileTuning
+) -> list[TileTuning | Int8TileTuning]:
     """Return ``shape`` split over the columns, where that may pay.
 
     Two groups of threads where the grid is below ``_FEW_GROUPS``, four where it is below half of
@@ -132,38 +191,18 @@ def _splits(structure: LinearStructure, shape: TileTuning) -> list[TileTuning]:
     return [tuning for tuning in found if tuning.has_room]
 
 
-def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
-    """Return the candidates worth timing, naive first, then the default."""
-    found = [naive(structure), default(structure, capabilities)]
-    swapping = swap.space(structure, capabilities)
-    if swapping:  # always faster than anything else
-        return list(dict.fromkeys([*found, *swapping]))
-    found.append(DirectTuning(64, 4))
-    wider = wide.space(structure, capabilities)
-    if wider:  # always faster than any other kernel on a CPU
-        quad_guess = quad_default(structure, structure.outputs, structure.tokens, capabilities)
-        return list(dict.fromkeys([*found, quad_guess, *wider]))
-    workgroups = (8, 16, 32, 64) if capabilities.software else (64,)
-    found += [QuadTuning(size, 4) for size in workgroups]
-    shapes = list(_TILES)
-    if not capabilities.software:  # there a barrier costs more than it saves
-        shapes += [split for shape in _TILES for split in _splits(structure, shape)]
-    for shape in shapes:
-        if shape.threads > capabilities.max_invocations:
-            continue
-        if shape.memory > capabilities.workgroup_memory:
-            continue
-        if shape.block_tokens > 32 and structure.tokens <= shape.block_tokens // 2:
-            continue  # half of the tile would be padding
-        if capabilities.software and shape.threads > 128:
-            continue
-        found.append(shape)
-    return list(dict.fromkeys(found))
-
-
 def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
-    """Return the kernel of a dense linear map without prologue."""
+    """Return the kernel of a dense linear map without prologue.
+
+    KernelError where ``tuning`` is for another kind.
+    """
     parts = dense_roles(structure)
+    if structure.arithmetic == "int8" and isinstance(tuning, DirectTuning | Int8LanesTuning):
+        return int8.kernel(parts, structure, tuning, capabilities)
+    if structure.arithmetic == "int8" and isinstance(tuning, Int8TileTuning):
+        return int8_tile.kernel(parts, structure, tuning, capabilities)
+    if structure.arithmetic != "f32" or isinstance(tuning, Int8LanesTuning | Int8TileTuning):
+        raise KernelError(f"{tuning} does not compute in {structure.arithmetic}.")
     if isinstance(tuning, WideTuning):
         return wide.kernel(parts, structure, tuning, capabilities)
     if isinstance(tuning, SwapTuning):

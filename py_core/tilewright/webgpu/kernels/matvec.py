@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ..link import link
-from . import swap, wide
+from . import int8, swap, wide
+from .int8 import Int8LanesTuning
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import (
     DirectTuning,
@@ -30,6 +31,7 @@ from .wide import WideTuning
 
 __all__ = [
     "DirectTuning",
+    "Int8LanesTuning",
     "LanesTuning",
     "LinearStructure",
     "QuadTuning",
@@ -79,7 +81,7 @@ class LanesTuning:
     """``workgroup`` memory with one barrier, or ``subgroup`` shuffles."""
 
 
-Tuning = DirectTuning | QuadTuning | LanesTuning | WideTuning | SwapTuning
+Tuning = DirectTuning | QuadTuning | LanesTuning | WideTuning | SwapTuning | Int8LanesTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -94,6 +96,8 @@ def naive(structure: LinearStructure) -> Tuning:
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
+    if structure.arithmetic == "int8":
+        return int8.default(structure, capabilities)
     tile = 1 << (min(structure.tokens, 4) - 1).bit_length()
     if capabilities.software:
         wider = swap.default(structure, capabilities) or wide.default(structure, capabilities)
@@ -120,6 +124,8 @@ def quad_default(
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
+    if structure.arithmetic == "int8":
+        return list(int8.space(structure, capabilities))
     first = [naive(structure), default(structure, capabilities)]
     swapping = swap.space(structure, capabilities)
     if swapping:  # always faster than anything else
@@ -207,18 +213,26 @@ def _worth(
 
 
 def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
-    """Return the kernel of a dense linear map."""
+    """Return the kernel of a dense linear map; KernelError where ``tuning`` is for another kind."""
+    parts = dense_roles(structure)
+    if structure.arithmetic == "int8" and isinstance(tuning, DirectTuning | Int8LanesTuning):
+        return int8.kernel(parts, structure, tuning, capabilities)
+    if structure.arithmetic != "f32":
+        raise KernelError(f"{tuning} does not compute in {structure.arithmetic}.")
     if isinstance(tuning, WideTuning):
-        return wide.kernel(dense_roles(structure), structure, tuning, capabilities)
+        return wide.kernel(parts, structure, tuning, capabilities)
     if isinstance(tuning, SwapTuning):
-        return swap.kernel(dense_roles(structure), structure, tuning, capabilities)
-    return lanes(dense_roles(structure), tuning, capabilities)
+        return swap.kernel(parts, structure, tuning, capabilities)
+    return lanes(parts, tuning, capabilities)
 
 
 def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
-    """Return the kernel of any linear map whose roles are ``parts``; KernelError for wide ones."""
-    if isinstance(tuning, WideTuning | SwapTuning):
-        raise KernelError("Wide and swap kernels are for dense maps only.")
+    """Return the kernel of any linear map whose roles are ``parts``, in f32.
+
+    KernelError for Tunings that only dense maps have.
+    """
+    if isinstance(tuning, WideTuning | SwapTuning | Int8LanesTuning):
+        raise KernelError(f"{tuning} is for dense maps only.")
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)
     if isinstance(tuning, QuadTuning):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ...formats.quant import BY_NAME
+from ..link import Binding
 from . import tile
 from .kernel import Capabilities, Kernel
 from .linear import LinearStructure, Roles, prologue_files
@@ -87,18 +88,10 @@ def kernel(
     """Return the kernel of a dense linear map; KernelError where the device cannot run it."""
     if not supports(structure, tuning, capabilities):
         raise KernelError(f"This device cannot run {tuning} for {parts.label}.")
-    form = packing(BY_NAME[structure.quant])
-    files, bindings = parts.files, parts.bindings
-    vectors = _VECTOR_FORMATS.get(structure.quant)
-    if vectors is None:
-        files = (*files, "quant/wide.wgsl")
+    if structure.quant in _VECTOR_FORMATS:
+        files, bindings = by_vectors(parts, structure.quant)
     else:
-        own = f"quant/{form.quant.role}.wgsl"
-        files = tuple(file for file in files if file != own)
-        files += tuple(f"quant/wide/{name}.wgsl" for name in vectors)
-        bindings = tuple(
-            replace(b, type="array<vec4u>") if b.name == "quants" else b for b in bindings
-        )
+        files, bindings = (*parts.files, "quant/wide.wgsl"), parts.bindings
     staged = structure.has_prologue
     files = (
         *files,
@@ -107,3 +100,14 @@ def kernel(
         "linear/share_staged.wgsl" if staged else "linear/share_x.wgsl",
     )
     return tile.kernel("wide", parts, structure, tuning, capabilities, files, bindings)
+
+
+def by_vectors(parts: Roles, quant: str) -> tuple[tuple[str, ...], tuple[Binding, ...]]:
+    """Return the files and bindings of ``parts`` where a row's words are read four at once."""
+    own = f"quant/{packing(BY_NAME[quant]).quant.role}.wgsl"
+    files = tuple(file for file in parts.files if file != own)
+    files += tuple(f"quant/wide/{name}.wgsl" for name in _VECTOR_FORMATS[quant])
+    bindings = tuple(
+        replace(b, type="array<vec4u>") if b.name == "quants" else b for b in parts.bindings
+    )
+    return files, bindings

@@ -1,0 +1,94 @@
+"""Weight times many tokens in int8: tiles of bytes in workgroup memory.
+
+See ``int8.py`` for what is computed, ``matmul.py`` for tiles. Knows nothing of graphs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..link import link
+from .int8 import BLOCK, FORMATS, packed_roles
+from .kernel import Capabilities, Kernel, ceil_div, spread
+from .linear import LinearStructure, Roles
+
+
+@dataclass(frozen=True)
+class Int8TileTuning:
+    """A workgroup computes ``block_rows`` x ``block_tokens``."""
+
+    block_rows: int = 64
+    """Weight rows (gate and up rows alternating where gated)."""
+    block_tokens: int = 64
+    block_columns: int = 64
+    """Columns per pass; a multiple of 32."""
+    thread_tokens: int = 4
+    """Tokens per thread (4 or 8), by four rows."""
+    split: int = 1
+    """Groups of threads that take every ``split``-th pass over the columns and add up at the end,
+    through workgroup memory: 1, 2 or 4."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of the workgroup."""
+        each = self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
+        return each * self.split
+
+    @property
+    def memory(self) -> int:
+        """Bytes of workgroup memory: codes, scales, and the sums of a split."""
+        per_pass = self.block_columns // BLOCK * (BLOCK + 8)
+        tiles = per_pass * (self.block_rows + self.block_tokens) * self.split
+        return tiles + 4 * self.block_rows * self.block_tokens * (self.split - 1)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the sums of a split have a place: they have their own."""
+        return True
+
+    def groups(self, structure: LinearStructure) -> int:
+        """Return how many workgroups ``structure`` takes."""
+        outputs = self.block_rows // (2 if structure.gated else 1)
+        across = ceil_div(structure.outputs, outputs)
+        return across * ceil_div(structure.tokens, self.block_tokens)
+
+
+TILES = (
+    Int8TileTuning(32, 16, 64, 4),
+    Int8TileTuning(64, 16, 64, 4),
+    Int8TileTuning(32, 32, 32, 4),
+    Int8TileTuning(32, 32, 64, 4),
+    Int8TileTuning(64, 32, 64, 4),
+    Int8TileTuning(64, 64, 32, 4),
+    Int8TileTuning(64, 64, 64, 4),
+    Int8TileTuning(64, 64, 64, 8),
+    Int8TileTuning(64, 64, 128, 8),
+    Int8TileTuning(128, 64, 32, 8),
+    Int8TileTuning(64, 128, 32, 8),
+)
+
+
+def kernel(
+    parts: Roles, structure: LinearStructure, tuning: Int8TileTuning, capabilities: Capabilities
+) -> Kernel:
+    """Return the kernel of a dense linear map without prologue."""
+    files, bindings = packed_roles(parts, structure)
+    source = link(
+        (
+            "ops/matmul_int8.wgsl",
+            *files,
+            "linear/split.wgsl" if tuning.split > 1 else "linear/split_none.wgsl",
+        ),
+        constants={
+            "BLOCK_ROWS": tuning.block_rows,
+            "BLOCK_TOKENS": tuning.block_tokens,
+            "PASS_BLOCKS": tuning.block_columns // BLOCK,
+            "THREAD_TOKENS": tuning.thread_tokens,
+            "SPLIT": tuning.split,
+            "CODE_OFFSET": FORMATS[structure.quant][1],
+            **parts.constants,
+        },
+        bindings=bindings,
+    )
+    grid = spread(tuning.groups(structure), capabilities)
+    return Kernel(f"matmul int8 {parts.label}", source, bindings, grid, parts.cost)
