@@ -24,7 +24,7 @@ from ..wasm import host
 from ..wasm.assembler import Module
 from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import linear as wasm_linear
-from ..wasm.kernels.packing import PACKINGS
+from ..wasm.kernels.packing import packing as cpu_packing
 from ..wasm.kernels.quantize import activation_bytes
 from ..webgpu.api import library
 from ..webgpu.device import BufferRange, Device
@@ -149,11 +149,16 @@ def _parsed(text: str | None) -> tuple[float, float] | None:
 
 def cpu_seconds(machine: host.Host) -> float:
     """Return the seconds of one product on all cores, from one core's."""
-    form = PACKINGS[FORMAT]
+    form = cpu_packing(BY_NAME[FORMAT], machine.dots)
+    assert form is not None
     structure = wasm_linear.Structure(form, wide=form.quants == "byte")
     module = Module(host.IMPORTED)
     tuning = wasm_linear.default(
-        structure, many=False, relaxed=machine.relaxed, splat=machine.splat
+        structure,
+        many=False,
+        relaxed=machine.relaxed,
+        splat=machine.splat,
+        dots=machine.dots,
     )
     with without_relaxed(not machine.relaxed):
         wasm_linear.add_linear(module, "product", structure, tuning)

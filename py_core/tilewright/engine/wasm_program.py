@@ -21,6 +21,7 @@ from ..wasm.assembler import Function, Module
 from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import linear, sample
 from ..wasm.kernels.cache import KvKind
+from ..wasm.kernels.packing import Dots
 from .families import Family
 from .fit import Choice, Fit, advise
 
@@ -67,6 +68,10 @@ class Plan:
     cache_bytes: int
     nbytes: int
     """Of the whole memory."""
+
+    def laid_out_for(self, dots: Dots) -> Plan:
+        """Return the plan with matrices laid out for such dot products; nothing moves."""
+        return replace(self, own=replace(self.own, weights=replace(self.own.weights, dots=dots)))
 
 
 @dataclass(frozen=True)
@@ -299,7 +304,8 @@ def assemble(
     with without_relaxed(not relaxed):
         shared = plan.threads > 1
         module = Module(host.SHARED if shared else host.IMPORTED)
-        kernels = kernel_set.Kernels(module, choose, wide, plan.weights_bytes <= _NEAR)
+        near, dots = plan.weights_bytes <= _NEAR, plan.own.weights.dots
+        kernels = kernel_set.Kernels(module, choose, wide, near, dots)
         made = steps.Steps(module, pool.Pool(module, plan.pool, plan.threads) if shared else None)
         draws = sample.add_sampler(module)
         calls: dict[Family, int] = {}

@@ -148,6 +148,9 @@ class WasmRunner:
             raise InvalidRequestError("The number of threads must be positive.")
         machine = host.here()
         together = min(threads or wasm_program.threads_for(machine.cores), machine.cores)
+        dots = "seven" if wide else machine.dots
+        if ready and ready.plan.own.weights.dots != dots:
+            ready = None  # of another processor
         plan = (
             ready.plan
             if ready
@@ -160,8 +163,8 @@ class WasmRunner:
                 kv=kv,
                 budget=memory_budget,
             )
-        )
-        guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat)
+        ).laid_out_for(dots)
+        guess = kernel_set.guess(relaxed=machine.relaxed, splat=machine.splat, dots=machine.dots)
 
         def made(
             used: Plan, chosen: kernel_set.ChooseTuning | None, complete: bool

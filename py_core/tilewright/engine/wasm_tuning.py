@@ -18,8 +18,8 @@ from .wasm_runner import WasmRunner
 
 def capabilities_of(machine: host.Host) -> CpuCapabilities:
     """Return what kernels and records know of a machine."""
-    key = f"wasm|{machine.cores}|{'relaxed' if machine.relaxed else 'plain'}"
-    return CpuCapabilities(key=key, relaxed=machine.relaxed, splat=machine.splat)
+    key = f"wasm|{machine.cores}|{'relaxed' if machine.relaxed else 'plain'}|{machine.dots}"
+    return CpuCapabilities(key=key, relaxed=machine.relaxed, splat=machine.splat, dots=machine.dots)
 
 
 def default_store(machine: host.Host, storage: Storage | None = None) -> Store:
@@ -48,8 +48,9 @@ def place_of(runner: WasmRunner) -> Place:
 
 def place(memory: host.Memory, plan: Plan, machine: host.Host, *, wide: bool) -> Place:
     """Return where a model of this plan lies."""
-    matrices = dict(plan.own.weights.matrices)
-    return Place(memory, plan.threads > 1, matrices, plan.trial, wide, machine.tiers)
+    weights = plan.own.weights
+    matrices, shared = dict(weights.matrices), plan.threads > 1
+    return Place(memory, shared, matrices, plan.trial, wide, machine.tiers, weights.dots)
 
 
 def steps(runner: WasmRunner) -> list[WasmStep]:

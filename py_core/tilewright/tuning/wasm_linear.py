@@ -22,6 +22,8 @@ class CpuCapabilities(Capabilities):
     relaxed: bool = True
     splat: linear.Splat = "shuffle"
     """The default's."""
+    dots: packing.Dots = "seven"
+    """What relaxed dot products are good for."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def default(structure: Shape, capabilities: CpuCapabilities) -> linear.Tuning:
         many=structure.many,
         relaxed=capabilities.relaxed,
         splat=capabilities.splat,
+        dots=capabilities.dots,
     )
 
 

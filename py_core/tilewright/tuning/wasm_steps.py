@@ -20,7 +20,7 @@ from ..wasm.assembler import Module, i32
 from ..wasm.host import IMPORTED, SHARED, Instance, Memory
 from ..wasm.instructions import without_relaxed
 from ..wasm.kernels import linear, quantize
-from ..wasm.kernels.packing import Packing, packing
+from ..wasm.kernels.packing import Dots, Packing, packing
 from ..wasm.scratch import TRIAL_CALLS, TRIAL_TOKENS
 from ..webgpu.kernels.kernel import Cost
 from . import wasm_linear
@@ -51,6 +51,8 @@ class Place:
     """16-bit activations for all formats."""
     warm: bool
     """The engine compiles better code while kernels run."""
+    dots: Dots = "seven"
+    """The dot products that matrices are laid out for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +209,7 @@ def _matrices(graph: Graph, place: Place, *, many: bool) -> list[_Matrix]:
     for op in graph.ops:
         if not isinstance(op, Linear | ExpertLinear):
             continue
-        form = packing(op.weight.quant)
+        form = packing(op.weight.quant, place.dots)
         over_tokens = isinstance(op, Linear) and op.out.rows is Rows.TOKENS
         if form is None or (many and not over_tokens) or op.weight not in place.matrices:
             continue

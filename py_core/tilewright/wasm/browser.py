@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import KernelError
 from ..formats.source import ByteSource, check_range
+from . import dots
 from .assembler import Module, f32x4
 from .host import PAGE, Host, no_room, pages
 
@@ -29,7 +30,9 @@ def host() -> Host:
     probe.function("probe").do(f32x4.relaxed_madd(zero, zero, zero))
     js = bridge()
     relaxed = bool(js.validates(probe.assemble()))
-    return Host(relaxed, int(js.cores()), BrowserMemory, "load", str(js.engine()), tiers=True)
+    found = dots.measure(BrowserMemory(PAGE, False)) if relaxed else "seven"
+    engine = str(js.engine())
+    return Host(relaxed, int(js.cores()), BrowserMemory, "load", engine, found, tiers=True)
 
 
 class BrowserMemory:

@@ -15,6 +15,7 @@ from ..errors import OutOfMemoryError
 from ..formats.source import ByteSource
 from .assembler import Memory as Import
 from .kernels.linear import Splat
+from .kernels.packing import Dots
 
 PAGE = 65536
 MOST_PAGES = 65536
@@ -87,6 +88,8 @@ class Host:
     """What is likely to be fast here; see ``kernels.linear.Tuning``."""
     engine: str = ""
     """Name and version of what compiles the modules."""
+    dots: Dots = "seven"
+    """What relaxed dot products are good for."""
     tiers: bool = False
     """Whether it compiles better code while a module runs."""
 

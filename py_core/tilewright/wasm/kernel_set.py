@@ -12,7 +12,7 @@ from typing import Any
 from ..formats.quant import QuantType
 from .assembler import Function, Module
 from .kernels import floats, linear
-from .kernels.packing import Packing, packing
+from .kernels.packing import Dots, Packing, packing
 
 ChooseTuning = Callable[[linear.Structure, bool], linear.Tuning]
 """(structure, whether for many tokens) -> Tuning."""
@@ -23,11 +23,11 @@ def default_choice(structure: linear.Structure, many: bool) -> linear.Tuning:
     return linear.default(structure, many=many, relaxed=True)
 
 
-def guess(*, relaxed: bool, splat: linear.Splat) -> ChooseTuning:
+def guess(*, relaxed: bool, splat: linear.Splat, dots: Dots = "seven") -> ChooseTuning:
     """Return the choice of the kernel's own guess for a host."""
 
     def choose(structure: linear.Structure, many: bool) -> linear.Tuning:
-        return linear.default(structure, many=many, relaxed=relaxed, splat=splat)
+        return linear.default(structure, many=many, relaxed=relaxed, splat=splat, dots=dots)
 
     return choose
 
@@ -43,6 +43,8 @@ class Kernels:
     near: bool = False
     """Whether the weights stay in a cache: what Cranelift makes of several streams is slower there
     (Q8_0: 12 instead of 15 GMAC/s), though faster from memory."""
+    dots: Dots = "seven"
+    """What the weights are laid out for."""
     made: dict[Any, Function] = field(default_factory=dict)
     chosen: dict[tuple[linear.Structure, bool], linear.Tuning] = field(default_factory=dict)
     """What ``choose`` was asked and has answered."""
@@ -53,13 +55,17 @@ class Kernels:
             self.made[key] = add(f"k{len(self.made)}")
         return self.made[key]
 
+    def form(self, quant: QuantType) -> Packing | None:
+        """Return the layout of a format; None: it is kept as f32."""
+        return packing(quant, self.dots)
+
     def is_wide(self, form: Packing) -> bool:
         """Whether activations that meet this layout have 16 bits."""
         return self.wide or form.quants == "byte"
 
     def linear(self, quant: QuantType, many: bool) -> Function:
         """Return the kernel of a format's linear map."""
-        form = packing(quant)
+        form = self.form(quant)
         if form is None:
             tile = (8, 4) if many else (16, 1)
             return self.get(

@@ -187,7 +187,7 @@ class Lowering:
     def _Linear(self, op: Linear) -> None:
         if op.norm is not None:
             raise KernelError("The WebAssembly lowering takes norms apart from matrices.")
-        form = packing(op.weight.quant)
+        form = self._kernels.form(op.weight.quant)
         x, x_row = self._input(op.x, form)
         columns = op.weight.columns if form is None else op.weight.columns // 32
         out = self._span(op.out)
@@ -232,7 +232,7 @@ class Lowering:
         self._map(epilogue, epilogue.body, width, op.out.rows, vectors, [], out)
 
     def _ExpertLinear(self, op: ExpertLinear) -> None:
-        form = packing(op.weight.quant)
+        form = self._kernels.form(op.weight.quant)
         x, x_row = self._input(op.x, form)
         columns = op.weight.columns
         piece = 4 * columns
@@ -288,7 +288,7 @@ class Lowering:
         self._map(epilogue, epilogue.body, width, op.x.rows, vectors, [], out, op.used)
 
     def _Embed(self, op: Embed) -> None:
-        form = packing(op.table.quant)
+        form = self._kernels.form(op.table.quant)
         inputs = self._state.inputs
         index = inputs.ids if op.index == "ids" else inputs.positions
         table = self._state.weights.matrices[op.table]

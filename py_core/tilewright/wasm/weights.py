@@ -22,7 +22,7 @@ from .assembler import Module
 from .host import IMPORTED, SHARED, Memory
 from .kernels.block import SCRATCH_BYTES, TABLES
 from .kernels.floats import float_bytes
-from .kernels.packing import PAIR, packing
+from .kernels.packing import PAIR, Dots, packing
 from .kernels.repack import add_repack, add_repack_floats
 from .kernels.repack_grids import tables
 
@@ -67,6 +67,8 @@ class Weights:
     """Layers whose matrices are there only while they are used (``streaming.py``)."""
     experts: ExpertRooms | None = None
     """Where experts are, if they are there only while they are used (``expert_streaming.py``)."""
+    dots: Dots = "seven"
+    """The dot products that matrices are laid out for."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,10 @@ class Loader:
             dict.fromkeys(file.tensor(name).quant for parts in listed for name, *_ in parts)
         )
         for quant in formats:
-            (add_repack if packing(quant) else add_repack_floats)(module, quant.name)
+            if packing(quant):
+                add_repack(module, quant.name, weights.dots)
+            else:
+                add_repack_floats(module, quant.name)
         self.module = module.assemble()
         """The kernels that lay out; one for each format, named by ``function``."""
         self._repack = memory.instantiate(self.module)

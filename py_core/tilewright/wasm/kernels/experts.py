@@ -141,6 +141,8 @@ def _quant(cell: Expr, lane: Expr, column: Expr, form: Packing, run: int) -> Exp
     if form.quants == "byte":
         at = cell - (lane >> 1) + (column & 1) + ((column & 2) << 2)
         return i32.load8_s(at, offset=16 * run)
+    if form.signed:
+        return i32.load8_s(cell + column, offset=16 * run)
     parts = [
         (
             (i32.load8_u(cell + column, offset=16 * piece.vector) >> piece.bit)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ...errors import KernelError
 from ..assembler import Expr, Function, Local, Module, i32, select, v128
 from .lanes import store_some
-from .packing import LANES, PAIR
+from .packing import LANES, PAIR, Dots
 from .tile import (
     SCRATCH_BYTES,
     Method,
@@ -49,10 +49,24 @@ def naive(structure: Structure) -> Tuning:
     return Tuning()
 
 
-def default(structure: Structure, *, many: bool, relaxed: bool, splat: Splat = "shuffle") -> Tuning:
-    """Return a good guess without measuring; ``many``: for a prompt rather than one token."""
+def default(
+    structure: Structure,
+    *,
+    many: bool,
+    relaxed: bool,
+    splat: Splat = "shuffle",
+    dots: Dots = "seven",
+) -> Tuning:
+    """Return a good guess without measuring; ``many``: for a prompt rather than one token.
+
+    Where ``dots`` are more than "seven" the relaxed dot product is one instruction.
+    """
     plain = structure.packing.quants == "byte" or structure.wide
     method: Method = "relaxed16" if relaxed and not plain else "dot16"
+    if dots != "seven" and not plain:
+        if not many:
+            return Tuning("relaxed32", 8, 4, splat, streams=STREAMS[splat])
+        return Tuning("relaxed32", 8, 4, splat)
     together = _together(structure, method, splat)
     if not many or together.stored or structure.packing.quants == "byte":
         return together
@@ -83,7 +97,8 @@ def space(
     """
     methods: list[Method] = ["dot16"]
     if relaxed and structure.packing.quants != "byte" and not structure.wide:
-        methods += ["relaxed16", "relaxed32"]
+        eight = structure.packing.quants == "eight"
+        methods += ["relaxed32"] if eight else ["relaxed16", "relaxed32"]
     splats: list[Splat] = ["shuffle", "load"]
     found: list[Tuning] = []
     for method in methods:
@@ -107,6 +122,8 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
     f = module.function(name, ["i32"] * 9)
     weights, cells, rows, x, x_row, tokens, out, stride, scratch = f.parameters
     form = structure.packing
+    if tuning.method == "relaxed16" and form.quants == "eight":
+        raise KernelError("Products of eight bits do not fit sums of sixteen.")
     if tuning.method != "dot16" and (structure.wide or form.quants == "byte"):
         raise KernelError(f"{tuning.method} needs 8-bit activations and unsigned weights.")
     if tuning.stored and not can_store(structure, tuning.method):

@@ -13,6 +13,7 @@ to 3 and 4 to 7 alternate, so that a kernel that takes eight rows reads memory i
   pieced together from the highest bits of the bytes (``Packing.pieces``): five bits take 2.9
   instructions per run, with a plane of fifth bits beside nibbles it would be 4.4;
 * ``seven``: 8 vectors of 0 .. 127, the operand that all engines treat alike; vector j has run j;
+* ``eight``: the same of all 256 values, for engines whose dot product takes them (``Dots``);
 * ``byte``: the same of int8, but two columns of all four rows, then the other two: widened to 16
   bits, each half makes one product per row, so that a strip has one vector of sums for each token.
 
@@ -35,7 +36,10 @@ PAIR = 2 * LANES
 """Rows whose cells alternate; matrices are padded to as many."""
 RUNS = CELL_COLUMNS // 4
 """Runs of four columns in a cell."""
-Quants = Literal["crumb", "three", "nibble", "five", "six", "seven", "byte"]
+Quants = Literal["crumb", "three", "nibble", "five", "six", "seven", "eight", "byte"]
+Dots = Literal["seven", "unsigned", "signed"]
+"""What ``relaxed_dot`` makes of its second operand here: right up to 127 only, as unsigned bytes
+without saturation (x86 with AVX-VNNI: one instruction), as signed bytes (ARM: one instruction)."""
 _BITS: dict[Quants, int] = {
     "crumb": 2,
     "three": 3,
@@ -43,6 +47,7 @@ _BITS: dict[Quants, int] = {
     "five": 5,
     "six": 6,
     "seven": 8,
+    "eight": 8,
     "byte": 8,
 }
 
@@ -99,6 +104,11 @@ class Packing:
         """A name for the layout's kernels."""
         offset = "_offset" if self.offset else ""
         return f"{self.quants}{self.largest}_{self.group}_{self.zero}{offset}"
+
+    @property
+    def signed(self) -> bool:
+        """Whether the stored quants are signed bytes."""
+        return self.quants == "byte" or (self.quants == "eight" and not self.zero)
 
     @property
     def bits(self) -> int:
@@ -164,6 +174,19 @@ PACKINGS: dict[str, Packing] = {
 FLOAT_FORMATS = ("F32", "F16", "BF16")
 
 
-def packing(quant: QuantType) -> Packing | None:
-    """Return the layout of a format; None: it is kept as f32."""
-    return None if quant.name in FLOAT_FORMATS else PACKINGS[quant.name]
+_EIGHT: dict[Dots, Packing] = {
+    "seven": _SIGNED,
+    "unsigned": Packing("eight", zero=128, largest=255),
+    "signed": Packing("eight", largest=255),
+}
+
+
+def packing(quant: QuantType, dots: Dots = "seven") -> Packing | None:
+    """Return the layout of a format; None: it is kept as f32.
+
+    Signed bytes are laid out for what the engine's dot products take; the sizes are the same.
+    """
+    if quant.name in FLOAT_FORMATS:
+        return None
+    form = PACKINGS[quant.name]
+    return _EIGHT[dots] if form is _SIGNED else form

@@ -28,7 +28,7 @@ from ..assembler import (
 )
 from . import repack_grids
 from .block import OFFSETS, SCALES, Block, half, moved_bits
-from .packing import PACKINGS, Packing, Piece
+from .packing import Dots, Packing, Piece, packing
 
 _IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 _MXFP4_LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
@@ -223,13 +223,15 @@ _DECODERS: dict[str, Callable[[Block], None]] = {
 }
 
 
-def add_repack(module: Module, quant: str) -> Function:
+def add_repack(module: Module, quant: str, dots: Dots = "seven") -> Function:
     """Add ``repack_<quant>(raw, rows, blocks, target, first, scratch)``.
 
     Rows of ``blocks`` blocks become rows ``first ..`` of the matrix at ``target``. The scratch has
     ``block.SCRATCH_BYTES``; the format's tables (``repack_grids.tables``) lie in it.
     """
-    form, block = PACKINGS[quant], BY_NAME[quant]
+    block = BY_NAME[quant]
+    form = packing(block, dots)
+    assert form is not None
     f = module.function(f"repack_{quant}", ["i32"] * 6)
     raw, rows, blocks, target, first, scratch = f.parameters
     cells = block.block // 32
@@ -261,6 +263,8 @@ def _scatter(
             for piece in form.pieces
             if piece.vector == vector
         ]
+        if form.quants == "eight" and not form.signed:  # signed bytes plus 128
+            words = [word ^ 0x80808080 for word in words]
         if form.quants == "byte":
             f.do(i32.store16(quants, words[0], offset=16 * vector))
             f.do(i32.store16(quants, words[0] >> 16, offset=16 * vector + 8))

@@ -87,6 +87,8 @@ def can_store(structure: Structure, method: Method) -> bool:
     if form.quants == "byte":
         return structure.wide and method == "dot16"
     runs = form.group // 4
+    if form.quants == "eight":
+        return False
     fits = _fits(form, runs) >= runs or _wraps(form)
     return method == "relaxed16" and not structure.wide and fits
 
@@ -411,7 +413,7 @@ class _Products:
     def _thirty_two(self, part: int, runs: list[int]) -> list[list[Expr]]:
         form = self._form
         relaxed = self._method == "relaxed32"
-        direct = form.quants == "seven" and not relaxed
+        direct = form.bits == 8 and not relaxed
         started = False
         visits = ((run, self._quads) for run in runs) if direct else self._visits(runs)
         for run, quads in visits:
@@ -422,8 +424,8 @@ class _Products:
                 if relaxed:
                     self._low.set(quad)
                 elif direct:
-                    self._low.set(self._w[g].widened(16 * run, False))
-                    self._high.set(self._w[g].widened(16 * run + 8, False))
+                    self._low.set(self._w[g].widened(16 * run, form.signed))
+                    self._high.set(self._w[g].widened(16 * run + 8, form.signed))
                 else:
                     self._low.set(i16x8.extend_low_i8x16_u(quad))
                     self._high.set(i16x8.extend_high_i8x16_u(quad))
