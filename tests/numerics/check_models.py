@@ -19,6 +19,8 @@ from tilewright.engine.sampling import SamplingParams
 from tilewright.errors import TilewrightError
 from tilewright.serve.chat import ChatModel, LoadOptions
 from tilewright.webgpu.device import Device
+from tilewright.webgpu.kernels.kv_write import KvKind
+from tilewright.webgpu.kernels.linear import Arithmetic
 
 ROOT = Path(__file__).resolve().parents[2]
 ORACLE = ROOT.parent / "shared" / "oracle" / "models_and_logits"
@@ -49,14 +51,23 @@ def cases() -> list[dict[str, Any]]:
     return json.loads(manifest.read_text())["models"] if manifest.is_file() else []
 
 
-async def compare(device: Device, case: dict[str, Any], *, kv: str = "f32") -> Difference:
+async def compare(
+    device: Device,
+    case: dict[str, Any],
+    *,
+    kv: KvKind = "f32",
+    arithmetic: Arithmetic = "f32",
+    tolerance: float = 1e-3,
+) -> Difference:
     """Load one model and compare logits, greedy ids or embeddings."""
     exact = case["exact"]
-    options = LoadOptions(context_length=exact.get("n_ctx"), kv=kv, max_sequences=2)
+    options = LoadOptions(
+        context_length=exact.get("n_ctx"), kv=kv, max_sequences=2, arithmetic=arithmetic
+    )
     model = await ChatModel.load(ORACLE / case["file"], options=options, device=device)
     try:
         if "logits" in exact:
-            return await _compare_logits(model, case, 1e-3 if kv == "f32" else 3e-2)
+            return await _compare_logits(model, case, tolerance)
         return await _compare_pooled(model, case)
     finally:
         await model.close()

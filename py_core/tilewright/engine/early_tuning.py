@@ -26,6 +26,7 @@ from ..wasm import host
 from ..wasm import weights as wasm_weights
 from ..webgpu import memory as gpu_memory
 from ..webgpu.device import Device
+from ..webgpu.kernels.linear import Arithmetic
 from ..webgpu.state import KV_BLOCK, ModelState, allocate_state
 from . import wasm_tuning
 from .families import prefill_chunk
@@ -70,13 +71,15 @@ class EarlyTuning:
         """Await a load of the CPU path."""
         await self._beside(loading, _OnCpu(loader, plan, machine, wide=wide))
 
-    def on_gpu(self, device: Device, plan: LoadPlan) -> gpu_memory.Beside:
+    def on_gpu(
+        self, device: Device, plan: LoadPlan, arithmetic: Arithmetic = "f32"
+    ) -> gpu_memory.Beside:
         """Return what awaits a load to the GPU."""
 
         async def beside(
             loading: Awaitable[gpu_memory.Weights], loader: gpu_memory.Loader
         ) -> gpu_memory.Weights:
-            return await self._beside(loading, _OnGpu(loader, device, plan))
+            return await self._beside(loading, _OnGpu(loader, device, plan, arithmetic))
 
         return beside
 
@@ -172,11 +175,18 @@ class _OnCpu(_Material):
 
 
 class _OnGpu(_Material):
-    def __init__(self, loader: gpu_memory.Loader, device: Device, plan: LoadPlan) -> None:
+    def __init__(
+        self,
+        loader: gpu_memory.Loader,
+        device: Device,
+        plan: LoadPlan,
+        arithmetic: Arithmetic,
+    ) -> None:
         super().__init__(loader.arrival)
         self._loader = loader
         self._device = device
         self._plan = plan
+        self._arithmetic = arithmetic
         self._state: ModelState | None = None
         self._made: list[Any] = []
 
@@ -199,6 +209,7 @@ class _OnGpu(_Material):
             context_length=context,
             tokens=KV_BLOCK,
             max_sequences=1,
+            arithmetic=self._arithmetic,
         )
         self._made += make_workloads(self._device, here, self._state, rows, context)
         return self._made

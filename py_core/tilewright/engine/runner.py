@@ -23,6 +23,7 @@ from ..webgpu import state as gpu_state
 from ..webgpu.device import BufferRange, Device, Fence
 from ..webgpu.kernels import sample
 from ..webgpu.kernels.kv_write import KvKind
+from ..webgpu.kernels.linear import Arithmetic
 from ..webgpu.lower import Choose, Lowering, default_choice
 from ..webgpu.memory import Beside, OnProgress, load_weights
 from ..webgpu.plan import Plan, record
@@ -108,15 +109,15 @@ class ModelRunner:
         max_sequences: int = 4,
         cache_tokens: int | None = None,
         memory_budget: int | None = None,
+        arithmetic: Arithmetic = "f32",
         fusion: FusionPlan | None = None,
         choose: Choose = default_choice,
         on_progress: OnProgress | None = None,
-        early: Callable[[Device, LoadPlan], Beside] | None = None,
+        early: Callable[[Device, LoadPlan, Arithmetic], Beside] | None = None,
     ) -> ModelRunner:
         """Build the graph, upload the weights, allocate the cache.
 
         ``early``: gives what is done while bytes come, where no budget forbids what that takes.
-
         ``kv``: format of the cache; None: f32 where that is small, else f16.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
         ``memory_budget``: bytes of device memory; layers beyond it are read for every step. Where
@@ -138,7 +139,8 @@ class ModelRunner:
         async with device.all_or_nothing():
             streamer, given = None, (device, file, some)
             if plan.streaming is None:
-                beside = early(device, plan) if early and memory_budget is None else None
+                begin = early if memory_budget is None else None
+                beside = begin and begin(device, plan, arithmetic)
                 weights = await load_weights(*given, on_progress=on_progress, beside=beside)
             else:
                 how = plan.streaming.layers, plan.streaming.staged
@@ -152,6 +154,7 @@ class ModelRunner:
                 context_length=context,
                 tokens=plan.fit.cache_tokens,
                 max_sequences=max_sequences,
+                arithmetic=arithmetic,
             )
             graph = families.adaptable(plan.plain, plan.fit.kv, device.capabilities)
             adapters = Adapters(graph, file, GpuStacks(device, weights))

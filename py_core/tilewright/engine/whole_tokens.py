@@ -70,6 +70,7 @@ def key(runner: ModelRunner, records: Records) -> str:
         "environment": records.environment,
         "capabilities": asdict(runner.device.capabilities),
         "module": MODULE,
+        "arithmetic": runner.state.arithmetic,
         "graph": hashlib.sha256(repr(_default_graphs(runner)["decode"].ops).encode()).hexdigest(),
     }
     text = json.dumps(parts, sort_keys=True, default=str)

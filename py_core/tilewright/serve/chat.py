@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from ..engine import prepared, wasm_tuning
 from ..engine.backend import Backend, choose, still_cpu
@@ -39,36 +39,10 @@ from ..text.tokenizer import Tokenizer
 from ..tuning.store import Storage
 from ..wasm.host import here
 from ..webgpu.device import Device
-from ..webgpu.kernels.kv_write import KvKind
 from ..webgpu.memory import OnProgress
+from .load_options import LoadOptions as LoadOptions
 
 Message = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a model is loaded; None means chosen for the model and the device."""
-
-    context_length: int | None = None
-    """Positions per sequence; None: the model's own, at most 4096."""
-    kv: KvKind | None = None
-    """Format of the KV cache: ``f32``, ``f16`` or ``q8_0``; None: f32 where that is small.
-
-    The CPU path keeps f32: it refuses another format where ``backend`` names it, and where it was
-    chosen without being named it goes on in f32."""
-    max_sequences: int = 4
-    """Sequences that decode in one batch."""
-    backend: Backend | None = None
-    """Where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says, else the faster one here."""
-    memory_budget: int | None = None
-    """Bytes of device memory. Of a model that needs more, some layers stay in its file and are read
-    for every step; where even that is not enough it is refused before its weights are read. Of a
-    mixture of experts the CPU path reads only those that are chosen and keeps the last used; the
-    GPU, which alone knows what its router chose, reads whole layers."""
-    quantize: Literal["Q8_0", "Q4_0", "Q4_K"] | None = None
-    """Format into which F32, F16 and BF16 matrices are encoded while they are read."""
-    threads: int | None = None
-    """Of the ``wasm`` backend; None: chosen for the machine."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +210,7 @@ class ChatModel:
                     kv=options.kv,
                     max_sequences=options.max_sequences,
                     memory_budget=options.memory_budget,
+                    arithmetic=options.arithmetic,
                     choose=known.choose,
                     on_progress=on_progress and early.told(on_progress),
                     early=early.on_gpu,

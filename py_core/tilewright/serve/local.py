@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 
 from ..errors import InvalidRequestError, TilewrightError
 from ..formats.source import ByteSource
+from ..webgpu.kernels.linear import Arithmetic
 from ..webgpu.memory import OnProgress
 from .chat import ChatModel, LoadOptions
 from .openai.service import OpenAIService
@@ -84,6 +85,7 @@ class Engine:
         max_sequences: int = 4,
         backend: Literal["webgpu", "wasm"] | None = None,
         memory_budget: int | None = None,
+        arithmetic: Arithmetic = "f32",
         on_progress: OnProgress | None = None,
     ) -> Engine:
         """Load a model file: a path, ``hf:org/repo/file.gguf``, or in a browser an address.
@@ -94,16 +96,18 @@ class Engine:
             max_sequences: sequences that decode in one batch.
             backend: where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says.
             memory_budget: bytes of device memory; layers beyond it are read for every step.
+            arithmetic: ``f32``, or on the GPU ``int8``: activations rounded to 8 bits.
             on_progress: called with a ``Progress`` as the weights come.
 
         Raises FormatError, UnsupportedModelError, SourceError, OutOfMemoryError,
-        DeviceUnavailableError.
+        DeviceUnavailableError, InvalidRequestError.
         """
         options = LoadOptions(
             context_length=context_length,
             max_sequences=max_sequences,
             backend=backend,
             memory_budget=memory_budget,
+            arithmetic=arithmetic,
         )
         source = model
         if isinstance(model, str) and not os.path.exists(model):

@@ -185,7 +185,9 @@ class Lowering:
             ranges["post_weight"] = self._vector(op.post_norm.weight)
         calls = []
         for number, shard in enumerate(packed.shards):
-            structure = linear_structure(op, self.rows[op.out.rows], shard.first_row, shard.rows)
+            structure = linear_structure(
+                op, self.rows[op.out.rows], shard.first_row, shard.rows, self.state.arithmetic
+            )
             named = ranges | self._weight_ranges(packed, number)
             if op.bias is not None:
                 bias = self._vector(op.bias)

@@ -17,6 +17,7 @@ from ..graph.ops import Graph, QkvPrepare, Rope, RopeTable, Rows, Value
 from .device import BufferRange, Device
 from .kernels.kernel import ceil_div
 from .kernels.kv_write import KvKind, kv_row_bytes
+from .kernels.linear import Arithmetic
 from .kernels.rope import rope_table_bytes
 from .memory import Weights
 
@@ -63,6 +64,8 @@ class ModelState:
     blocks: int
     """Physical blocks."""
     scratch: Scratch
+    arithmetic: Arithmetic = "f32"
+    """What dense linear maps are computed in, where their weights' formats allow it."""
 
     def release(self, device: Device) -> None:
         """Free everything."""
@@ -100,6 +103,7 @@ def allocate_state(
     context_length: int,
     tokens: int,
     max_sequences: int,
+    arithmetic: Arithmetic = "f32",
 ) -> ModelState:
     """Allocate the cache for ``tokens`` positions in all and the tables.
 
@@ -140,6 +144,7 @@ def allocate_state(
         max_blocks,
         blocks,
         Scratch(device),
+        arithmetic,
     )
 
 

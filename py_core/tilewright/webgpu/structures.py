@@ -22,8 +22,9 @@ from ..graph.ops import (
 )
 from .kernels import attention, expert, kv_write, matvec, qkv_prepare
 from .kernels.header import RowsFrom
+from .kernels.int8 import arithmetic_for
 from .kernels.kernel import Capabilities, Span
-from .kernels.linear import LinearStructure
+from .kernels.linear import Arithmetic, LinearStructure
 from .kernels.packing import packing
 from .state import KV_BLOCK
 
@@ -86,9 +87,16 @@ def _head_norm(spec: NormSpec | None, head_size: int) -> qkv_prepare.HeadNorm | 
 
 
 def linear_structure(
-    op: Linear, tokens: int, first: int = 0, rows: int | None = None
+    op: Linear,
+    tokens: int,
+    first: int = 0,
+    rows: int | None = None,
+    arithmetic: Arithmetic = "f32",
 ) -> LinearStructure:
-    """Return the kernel Structure of rows ``first ..`` of a Linear's weight."""
+    """Return the kernel Structure of rows ``first ..`` of a Linear's weight.
+
+    ``arithmetic``: what is wanted; the weight's format may not have it.
+    """
     out, residual = span(op.out), None
     if op.residual is not None:
         place = span(op.residual)
@@ -113,6 +121,7 @@ def linear_structure(
         post_epsilon=0.0 if op.post_norm is None else op.post_norm.epsilon,
         post_offset=0.0 if op.post_norm is None else op.post_norm.weight_offset,
         out_x=None if op.out_x is None else span(op.out_x),
+        arithmetic=arithmetic_for(op.weight.quant.name, arithmetic),
     )
 
 

@@ -111,7 +111,9 @@ async def _bench(arguments: argparse.Namespace) -> None:
     model = await ChatModel.load(
         await options.local_path(arguments.model),
         device=device,
-        options=LoadOptions(context_length=arguments.context, kv=arguments.kv),
+        options=LoadOptions(
+            context_length=arguments.context, kv=arguments.kv, arithmetic=arguments.arithmetic
+        ),
     )
     loaded = time.perf_counter() - start
     try:
@@ -124,6 +126,7 @@ async def _bench(arguments: argparse.Namespace) -> None:
     line.update(
         {
             "backend": "webgpu",
+            "arithmetic": arguments.arithmetic,
             "where": f"native, {device.name}, {platform.machine()}",
             "load_s": round(loaded, 3),
             "copy_bandwidth_gb_s": round(bandwidth / 1e9, 3),

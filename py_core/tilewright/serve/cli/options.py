@@ -12,6 +12,7 @@ from typing import Any
 from ...engine.sampling import SamplingParams
 from ...errors import InvalidRequestError
 from ...formats.requantized import TARGETS
+from ...webgpu.kernels.linear import ARITHMETICS
 from ...webgpu.memory import Progress
 from ..chat import ChatModel, LoadOptions
 
@@ -28,6 +29,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--kv",
         choices=("f32", "f16", "q8_0"),
         help="format of the KV cache (default: f32 where that is small, else f16)",
+    )
+    parser.add_argument(
+        "--arithmetic",
+        choices=ARITHMETICS,
+        default="f32",
+        help="of products on the GPU; int8: activations are rounded (Q4_0, Q4_K, Q8_0 weights)",
     )
     parser.add_argument(
         "--quantize", choices=TARGETS, help="encode F32, F16 and BF16 matrices while loading"
@@ -96,6 +103,7 @@ async def load(arguments: argparse.Namespace, **changes: Any) -> ChatModel:
         "context_length": arguments.context,
         "kv": arguments.kv,
         "quantize": arguments.quantize,
+        "arithmetic": arguments.arithmetic,
         "memory_budget": arguments.memory_budget and arguments.memory_budget * 1_000_000,
         "backend": getattr(arguments, "backend", None),
         "threads": getattr(arguments, "threads", None),

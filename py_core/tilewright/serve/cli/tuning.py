@@ -100,6 +100,7 @@ async def _load_gpu(file: ModelFile, arguments: argparse.Namespace, show: Any) -
         context_length=arguments.context,
         kv=arguments.kv,
         max_sequences=1,
+        arithmetic=arguments.arithmetic,
         on_progress=show,
     )
     return _Loaded(runner, default_store(device), bandwidth, device.name)
