@@ -22,7 +22,7 @@ TARGET = ROOT / "web" / "public" / "kernel_cases.json"
 sys.path[:0] = [str(ROOT), str(ROOT / "py_core")]
 
 from tests.numerics.paged_cache import PagedCache  # noqa: E402
-from tests.reference import ops, sampling  # noqa: E402
+from tests.reference import int8, ops, sampling  # noqa: E402
 from tests.reference.linear import Epilogue, linear, normalised, random_weight  # noqa: E402
 from tests.tolerance import TOLERANCES  # noqa: E402
 
@@ -34,8 +34,12 @@ from tilewright.webgpu.kernels.kv_write import KvLayout  # noqa: E402
 from tilewright.webgpu.kernels.linear import LinearStructure  # noqa: E402
 from tilewright.webgpu.selftest import random_floats  # noqa: E402
 
+CLEAR = 1e-4
+"""Distance from a border between two integers that no rounding of a scale bridges."""
 Floats = NDArray[np.floating[Any]]
 Case = dict[str, Any]
+Tunings = tuple[str, dict[str, Any]]
+"""A class of the kernel module, and its fields."""
 
 
 class Inputs:
@@ -132,6 +136,10 @@ def linear_case(name: str, module: str, structure: LinearStructure, seed: int) -
         if s.norm_bias:
             offsets = inputs.random("norm_bias", s.columns, scale=2.0 ** -round(np.log2(size)))
         values = normalised(x, s.norm, gains, offsets, s.norm_epsilon)
+    if s.arithmetic == "int8":
+        if int8.at_a_border(values, CLEAR).any():
+            return linear_case(name, module, structure, seed + 1000)
+        values = int8.rounded(values)
     bias = inputs.random("bias", s.rows) if s.bias else None
     residual = None
     if s.residual is not None:
@@ -173,6 +181,33 @@ def linear_cases() -> Iterator[Case]:
         if structure.norm is None:
             wide = replace(structure, tokens=17)
             yield linear_case(f"matmul with {name}", "matmul", wide, number + 301)
+
+
+def int8_cases() -> Iterator[Case]:
+    """Rounded activations, and tiles split over the columns, also by Tunings for GPUs only."""
+    lanes: list[Tunings] = [
+        ("Int8LanesTuning", {"lanes": 2, "rows": 2, "tile": 2}),
+        ("Int8LanesTuning", {"lanes": 1, "activations": "thread"}),
+    ]
+    tile = {"block_rows": 32, "block_tokens": 16}
+    tiles: list[Tunings] = [
+        ("Int8TileTuning", {**tile, "block_columns": 64}),
+        ("Int8TileTuning", {**tile, "block_columns": 32, "split": 2}),
+    ]
+    for number, quant in enumerate(("Q4_0", "Q4_K", "Q8_0")):
+        columns = {32: 96, 256: 256}[BY_NAME[quant].block]
+        few = LinearStructure(
+            quant, 12, columns, 3, Span(columns), Span(12), gated=number == 1, arithmetic="int8"
+        )
+        made = linear_case(f"matvec int8 {quant}", "matvec", few, 1101 + number)
+        yield made | {"tunings": lanes}
+        many = replace(few, rows=10, tokens=18, out=Span(12, 2))
+        made = linear_case(f"matmul int8 {quant}", "matmul", many, 1201 + number)
+        yield made | {"tunings": tiles}
+    split = LinearStructure("Q4_0", 10, 96, 18, Span(96), Span(12, 2))
+    given = {**tile, "block_columns": 16, "split": 4}
+    made = linear_case("matmul split over columns", "matmul", split, 1301)
+    yield made | {"tunings": [("TileTuning", given)]}
 
 
 def embed_cases() -> Iterator[Case]:
@@ -387,6 +422,7 @@ def clear_seed(logits: NDArray[np.float32], options: dict[str, Any], row: int) -
 
 MAKERS: tuple[Callable[[], Iterator[Case]], ...] = (
     linear_cases,
+    int8_cases,
     embed_cases,
     norm_cases,
     rope_cases,

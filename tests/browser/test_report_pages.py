@@ -14,7 +14,10 @@ from conftest import Watched
 
 __all__ = ["chat"]
 
-SEVERAL = ("matvec Q4_K", "matmul Q8_0", "RMS norm", "RoPE, halves", "sampling, greedy")
+SEVERAL = (
+    *("matvec Q4_K", "matmul Q8_0", "RMS norm", "RoPE, halves", "sampling, greedy"),
+    *("matvec int8 Q4_0", "matmul int8 Q4_K", "matmul split over columns"),
+)
 
 
 async def finished(page: Page, timeout: float = 60_000) -> None:
@@ -62,10 +65,10 @@ async def test_kernel_page_says_which_pass(chat: OpenPage) -> None:
     page = await chat({"failingKernel": "matvec Q4_K"}, path="kernels.html", ready=False)
     await page.get_by_role("button", name="Run").click()
     await finished(page)
-    await expect(page.locator("#state")).to_contain_text("1 of 82 kernels do not pass")
+    await expect(page.locator("#state")).to_contain_text("1 of 89 kernels do not pass")
     await expect(page.locator("#rows tr").first).to_contain_text("matvec Q4_K")
     await expect(page.locator("#rows tr").first).to_contain_text("fail")
-    assert await page.locator(".case-tile.pass").count() == 81
+    assert await page.locator(".case-tile.pass").count() == 88
     report = json.loads(await page.locator("#json").inner_text())
     assert [entry["name"] for entry in report["failed"]] == ["matvec Q4_K"]
     await shot(page, "kernels")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 32
-_CLEAR = 2e-3
-"""Distance from the border between two integers that no rounding in f32 bridges."""
+CLEAR = 2e-3
+"""Distance from the border between two integers that no rounding in f32 bridges, also of a norm."""
 
 
 def codes_of(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -27,7 +27,7 @@ def rounded(x: NDArray[np.floating]) -> NDArray[np.float64]:
     return (np.rint(codes) * scales).reshape(x.shape)
 
 
-def at_a_border(x: NDArray[np.floating]) -> NDArray[np.bool_]:
+def at_a_border(x: NDArray[np.floating], clear: float = CLEAR) -> NDArray[np.bool_]:
     """Return which of ``x[T, K]`` may be rounded either way by whoever computes them in f32."""
     codes, _ = codes_of(x)
-    return (np.abs(np.abs(codes - np.rint(codes)) - 0.5) < _CLEAR).reshape(x.shape)
+    return (np.abs(np.abs(codes - np.rint(codes)) - 0.5) < clear).reshape(x.shape)

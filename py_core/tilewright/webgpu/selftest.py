@@ -1,6 +1,7 @@
 """Runs recorded kernel cases on this device: the kernel page's half of the numerics tests.
 
-A case names a kernel module, a Structure, inputs and the output that the numpy twin computed
+A case names a kernel module, a Structure, inputs and the output that the numpy twin computed, and
+may name Tunings that the device at hand would not be given
 (``build/kernel_cases.py`` writes them). Inputs are either recorded or drawn by ``random_floats``,
 which the recorder uses too. Pure Python, so that it runs in the page; knows nothing of models.
 """
@@ -132,12 +133,18 @@ async def run_cases(
         )
 
 
-def _tunings(module: Any, structure: Any, device: Device, everything: bool) -> list[Any]:
+def _tunings(
+    module: Any, structure: Any, device: Device, everything: bool, case: Case
+) -> list[Any]:
+    """Return what to run: naive and default, or the whole space, and what the case names."""
     capabilities = device.capabilities
-    if everything:
-        return list(module.space(structure, capabilities))
-    default = getattr(module, "default", None)
     found = [module.naive(structure)]
+    for name, fields in case.get("tunings", ()):
+        found.append(build_structure(getattr(module, name), fields))
+    if everything:
+        found += module.space(structure, capabilities)
+        return list(dict.fromkeys(found))
+    default = getattr(module, "default", None)
     if default is not None:
         found.append(default(structure, capabilities))
     return list(dict.fromkeys(found))
@@ -157,7 +164,7 @@ async def _run_case(device: Device, case: Case, everything: bool) -> tuple[int, 
     inputs["out"] = array("f", [SENTINEL]).tobytes() * (output["capacity"] * output["stride"])
     expected = array("f", base64.b64decode(output["expected"]))
     worst, share, note = 0.0, 0.0, ""
-    tunings = _tunings(module, structure, device, everything)
+    tunings = _tunings(module, structure, device, everything, case)
     for tuning in tunings:
         kernels = [module.kernel(structure, tuning, device.capabilities)]
         if case["module"] == "attention" and tuning.splits > 1:
@@ -287,7 +294,7 @@ async def _run_sampling(
         "positions": bytes(4 * rows),
         "results": bytes(4 * sample.RESULT_WORDS * rows),
     }
-    tunings = _tunings(sample, structure, device, everything)
+    tunings = _tunings(sample, structure, device, everything, case)
     for tuning in tunings:
         contents["partials"] = bytes(sample.partials_bytes(structure, tuning))
         kernels = sample.kernels(structure, tuning, device.capabilities)
