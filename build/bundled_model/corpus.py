@@ -18,7 +18,7 @@ from .words import Words
 Chat = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 EARLY = {"copy": 0.10, "tools": 0.76, "story": 0.06, "talk": 0.02, "numbers": 0.06}
-LATE = {"copy": 0.03, "tools": 0.84, "story": 0.05, "talk": 0.02, "numbers": 0.06}
+LATE = {"copy": 0.04, "tools": 0.80, "story": 0.07, "talk": 0.02, "numbers": 0.07}
 """Shares of conversations at the start, and from a quarter of the training on."""
 SHORT = 0.55
 """Share of the conversations with tools that are one or two requests to a small toolbox."""

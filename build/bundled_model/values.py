@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .words import Words, pools
+from .words import Words, is_held_out, pools
 
 NUMBER_WORDS = tuple(
     re.findall(
@@ -91,7 +91,44 @@ def _filename(words: Words) -> str:
     return f"{stem}.{words.any('extension')}"
 
 
+UNFAMILIAR = 0.35
+"""Share of the training's open values that nobody expects in their place, so that a value must be
+copied and cannot be remembered: made-up words, values of another kind, known ones misspelt.
+"""
+
+
+def _unfamiliar(words: Words, kind: str, capital: bool) -> str:
+    """A value that its kind does not suggest; none of the evaluation's."""
+    rng = words.rng
+    while True:
+        form = rng.random()
+        if form < 0.4:
+            text = " ".join(words.invented(capital) for _ in range(rng.choice((1, 1, 1, 2))))
+        elif form < 0.7:
+            text = words.pick(rng.choice(tuple(_INVENTED)))
+        else:
+            text = _misspelt(words, words.pick(kind))
+        if not is_held_out(text) and not any(map(is_held_out, text.split())):
+            return text
+
+
+def _misspelt(words: Words, text: str) -> str:
+    """The text with one of its words exchanged for a made-up one, or one of its letters wrong."""
+    rng, parts = words.rng, text.split()
+    place = rng.randrange(len(parts))
+    word = parts[place]
+    if len(parts) > 1 and rng.random() < 0.5:
+        parts[place] = words.invented(word[0].isupper())
+    else:
+        at = rng.randrange(1, len(word)) if len(word) > 1 else 0
+        letter = rng.choice("abcdefghijklmnoprstuvwz")
+        parts[place] = word[:at] + letter + word[at + rng.choice((0, 1)) :]
+    return " ".join(parts)
+
+
 def _open_string(words: Words, kind: str, invented: float, capital: bool) -> str:
+    if not words.held_out and words.rng.random() < UNFAMILIAR:
+        return _unfamiliar(words, kind, capital)
     if words.rng.random() >= invented:
         return words.pick(kind)
     if words.rng.random() < 0.2:

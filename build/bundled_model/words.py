@@ -124,7 +124,8 @@ class Words:
         return value
 
     def person(self) -> tuple[str, str]:
-        """(name, "girl" or "boy"); one in four is invented."""
+        """(name, "girl" or "boy"); one in four is invented, in training four in ten."""
         kind = self.rng.choice(("girl", "boy"))
-        name = self.invented(True) if self.rng.random() < 0.25 else self.pick(kind)
+        invented = 0.25 if self.held_out else 0.4
+        name = self.invented(True) if self.rng.random() < invented else self.pick(kind)
         return name, kind
