@@ -87,7 +87,7 @@ def load_table(client: str) -> str:
         "quantize": "store the weights in this format while loading",
         "backend": "`webgpu`, or `wasm` on the processor; left out: what a short test finds faster",
         "threads": "of the `wasm` backend",
-        "arithmetic": "on the GPU; `int8`: activations are rounded (Q4_0, Q4_K and Q8_0 weights)",
+        "arithmetic": "on the GPU; `int8`, `f16`: activations rounded (Q4_0, Q4_K, Q8_0 weights)",
         "max_sequences": "requests that decode together; 4 where left out",
     }
     found: list[tuple[str, str, str]] = []

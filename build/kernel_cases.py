@@ -22,7 +22,7 @@ TARGET = ROOT / "web" / "public" / "kernel_cases.json"
 sys.path[:0] = [str(ROOT), str(ROOT / "py_core")]
 
 from tests.numerics.paged_cache import PagedCache  # noqa: E402
-from tests.reference import int8, ops, sampling  # noqa: E402
+from tests.reference import ops, rounded, sampling  # noqa: E402
 from tests.reference.linear import Epilogue, linear, normalised, random_weight  # noqa: E402
 from tests.tolerance import TOLERANCES  # noqa: E402
 
@@ -137,9 +137,9 @@ def linear_case(name: str, module: str, structure: LinearStructure, seed: int) -
             offsets = inputs.random("norm_bias", s.columns, scale=2.0 ** -round(np.log2(size)))
         values = normalised(x, s.norm, gains, offsets, s.norm_epsilon)
     if s.arithmetic == "int8":
-        if int8.at_a_border(values, CLEAR).any():
+        if rounded.at_a_border(values, CLEAR).any():
             return linear_case(name, module, structure, seed + 1000)
-        values = int8.rounded(values)
+        values = rounded.rounded(values)
     bias = inputs.random("bias", s.rows) if s.bias else None
     residual = None
     if s.residual is not None:
@@ -186,13 +186,13 @@ def linear_cases() -> Iterator[Case]:
 def int8_cases() -> Iterator[Case]:
     """Rounded activations, and tiles split over the columns, also by Tunings for GPUs only."""
     lanes: list[Tunings] = [
-        ("Int8LanesTuning", {"lanes": 2, "rows": 2, "tile": 2}),
-        ("Int8LanesTuning", {"lanes": 1, "activations": "thread"}),
+        ("RoundedLanesTuning", {"lanes": 2, "rows": 2, "tile": 2}),
+        ("RoundedLanesTuning", {"lanes": 1, "activations": "thread"}),
     ]
     tile = {"block_rows": 32, "block_tokens": 16}
     tiles: list[Tunings] = [
-        ("Int8TileTuning", {**tile, "block_columns": 64}),
-        ("Int8TileTuning", {**tile, "block_columns": 32, "split": 2}),
+        ("RoundedTileTuning", {**tile, "block_columns": 64}),
+        ("RoundedTileTuning", {**tile, "block_columns": 32, "split": 2}),
     ]
     for number, quant in enumerate(("Q4_0", "Q4_K", "Q8_0")):
         columns = {32: 96, 256: 256}[BY_NAME[quant].block]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.numerics.gpu import run
 from tests.numerics.weights import planes, step
-from tests.reference import int8
+from tests.reference import rounded
 from tests.reference.linear import Epilogue, linear, normalised, random_weight
 from tests.tolerance import assert_close
 
@@ -34,6 +34,7 @@ class Case:
     kept: NDArray[np.float64] | None = None
     """What the prologue's sum leaves in ``out_x``, its first rows."""
     kept_written: NDArray[np.bool_] | None = None
+    tolerance: str = "linear"
 
     async def check(self, device: Device, kernel: Kernel) -> None:
         """Run ``kernel`` and compare; what it must not write has to be untouched."""
@@ -48,7 +49,8 @@ class Case:
         ):
             if expected is not None and written is not None:
                 got = found[name]
-                assert_close(got[written], expected.reshape(-1), "linear")
+                tolerance = self.tolerance if name == "out" else "linear"
+                assert_close(got[written], expected.reshape(-1), tolerance)
                 assert (got[~written] == MARK).all(), "padding or foreign columns were written"
 
 
@@ -90,10 +92,11 @@ async def linear_case(device: Device, s: LinearStructure, count: int, seed: int 
 
     summed, inputs = prologue()
     if s.arithmetic == "int8":
-        while (borders := int8.at_a_border(inputs)).any():
+        while (borders := rounded.at_a_border(inputs)).any():
             x[borders] += np.float32(0.01) * np.abs(x).max()
             summed, inputs = prologue()
-        inputs = int8.rounded(inputs)
+    if s.arithmetic != "f32":
+        inputs = rounded.rounded(inputs, s.arithmetic)
     bias = rng.standard_normal(s.rows).astype(np.float32)
     arrays |= {"x": x_all, "norm_weight": norm_weight, "norm_bias": norm_bias, "bias": bias}
     residual = None
@@ -113,7 +116,8 @@ async def linear_case(device: Device, s: LinearStructure, count: int, seed: int 
     kept = None if s.out_x is None else _places(s.tokens, count, s.out_x, s.columns)
     others = {"tokens": (count, 1, 1), "outputs": (s.tokens, count, 1)}
     arrays["step"] = step(*others.get(s.tokens_from, (s.tokens, 1, count)))
-    return Case(arrays, linear(inputs, weight, epilogue), written, summed, kept)
+    tolerance = "linear_f16" if s.arithmetic == "f16" else "linear"
+    return Case(arrays, linear(inputs, weight, epilogue), written, summed, kept, tolerance)
 
 
 def _places(rows: int, count: int, span: Span, width: int) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ export interface LoadOptions {
   quantize?: "Q8_0" | "Q4_0" | "Q4_K";
   backend?: "webgpu" | "wasm";
   threads?: number;
-  arithmetic?: "f32" | "int8";
+  arithmetic?: "f32" | "int8" | "f16";
 }
 
 /** How to choose tokens; the fields of ``engine.sampling.SamplingParams``. */

@@ -36,14 +36,14 @@ class LoadOptions:
     threads: int | None = None
     """Of the ``wasm`` backend; None: chosen for the machine."""
     arithmetic: Arithmetic = "f32"
-    """Of products on the GPU: ``f32``, or ``int8``: activations are rounded to 8 bits where a
-    weight is Q4_0, Q4_K or Q8_0. The CPU path always rounds them."""
+    """Of products on the GPU: ``f32``; ``int8`` or ``f16``: activations are rounded where a weight
+    is Q4_0, Q4_K or Q8_0 (f16: on devices with shader-f16). The CPU path always rounds to int8."""
 
     def __post_init__(self) -> None:
         """Refuse an unknown arithmetic: InvalidRequestError."""
         if self.arithmetic not in ARITHMETICS:
             raise InvalidRequestError(
                 f"There is no arithmetic {str(self.arithmetic)[:20]!r}: choose "
-                f"{' or '.join(ARITHMETICS)}.",
+                f"{', '.join(ARITHMETICS[:-1])} or {ARITHMETICS[-1]}.",
                 field="arithmetic",
             )

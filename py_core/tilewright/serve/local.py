@@ -96,7 +96,7 @@ class Engine:
             max_sequences: sequences that decode in one batch.
             backend: where the arithmetic runs; None: as ``TILEWRIGHT_BACKEND`` says.
             memory_budget: bytes of device memory; layers beyond it are read for every step.
-            arithmetic: ``f32``, or on the GPU ``int8``: activations rounded to 8 bits.
+            arithmetic: ``f32``; on the GPU also ``int8`` or ``f16``: activations are rounded.
             on_progress: called with a ``Progress`` as the weights come.
 
         Raises FormatError, UnsupportedModelError, SourceError, OutOfMemoryError,

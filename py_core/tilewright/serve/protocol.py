@@ -28,8 +28,8 @@ class LoadOptions(TypedDict, total=False):
     """Format into which F32, F16 and BF16 matrices are encoded while they are read."""
     backend: Literal["webgpu", "wasm"]
     threads: int
-    arithmetic: Literal["f32", "int8"]
-    """Of products on the GPU: activations may be rounded to 8 bits (Q4_0, Q4_K, Q8_0 weights)."""
+    arithmetic: Literal["f32", "int8", "f16"]
+    """Of products on the GPU: activations may be rounded (Q4_0, Q4_K, Q8_0 weights)."""
 
 
 class Sampling(TypedDict, total=False):

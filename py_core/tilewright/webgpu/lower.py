@@ -51,6 +51,7 @@ from .kernels import (
     pool,
     qkv_prepare,
     rope,
+    rounded,
     route,
 )
 from .kernels.kernel import Capabilities, Kernel
@@ -183,10 +184,12 @@ class Lowering:
         ranges |= self._norm_ranges(op.norm)
         if op.post_norm is not None and op.post_norm.weight is not None:
             ranges["post_weight"] = self._vector(op.post_norm.weight)
+        quant, wanted = op.weight.quant.name, self.state.arithmetic
+        arithmetic = rounded.arithmetic_for(quant, wanted, self.capabilities)
         calls = []
         for number, shard in enumerate(packed.shards):
             structure = linear_structure(
-                op, self.rows[op.out.rows], shard.first_row, shard.rows, self.state.arithmetic
+                op, self.rows[op.out.rows], shard.first_row, shard.rows, arithmetic
             )
             named = ranges | self._weight_ranges(packed, number)
             if op.bias is not None:

@@ -22,7 +22,6 @@ from ..graph.ops import (
 )
 from .kernels import attention, expert, kv_write, matvec, qkv_prepare
 from .kernels.header import RowsFrom
-from .kernels.int8 import arithmetic_for
 from .kernels.kernel import Capabilities, Span
 from .kernels.linear import Arithmetic, LinearStructure
 from .kernels.packing import packing
@@ -93,10 +92,7 @@ def linear_structure(
     rows: int | None = None,
     arithmetic: Arithmetic = "f32",
 ) -> LinearStructure:
-    """Return the kernel Structure of rows ``first ..`` of a Linear's weight.
-
-    ``arithmetic``: what is wanted; the weight's format may not have it.
-    """
+    """Return the kernel Structure of rows ``first ..`` of a Linear's weight."""
     out, residual = span(op.out), None
     if op.residual is not None:
         place = span(op.residual)
@@ -121,7 +117,7 @@ def linear_structure(
         post_epsilon=0.0 if op.post_norm is None else op.post_norm.epsilon,
         post_offset=0.0 if op.post_norm is None else op.post_norm.weight_offset,
         out_x=None if op.out_x is None else span(op.out_x),
-        arithmetic=arithmetic_for(op.weight.quant.name, arithmetic),
+        arithmetic=arithmetic,
     )
 
 

@@ -1,9 +1,4 @@
-// 32 codes of eight bits, in the order of linear/int8. Role: quant/wide/q8_0.
-struct Codes {
-    low: vec4u,
-    high: vec4u,
-}
-
+// 32 codes of eight bits. Roles: quant/wide/q8_0, linear/rounded.
 fn codes32(row: u32, block: u32) -> Codes {
     let words = words32(row, block);
     return Codes(

@@ -34,7 +34,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--arithmetic",
         choices=ARITHMETICS,
         default="f32",
-        help="of products on the GPU; int8: activations are rounded (Q4_0, Q4_K, Q8_0 weights)",
+        help="of products on the GPU; int8, f16: activations rounded (Q4_0, Q4_K, Q8_0 weights)",
     )
     parser.add_argument(
         "--quantize", choices=TARGETS, help="encode F32, F16 and BF16 matrices while loading"

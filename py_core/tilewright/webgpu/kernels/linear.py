@@ -20,8 +20,8 @@ from .packing import Packing, packing
 
 _TOKENS_FROM = ("tokens", "outputs", "sequences")
 
-Arithmetic = Literal["f32", "int8"]
-"""What products are made of: floats, or activations rounded to int8 (``int8.py``)."""
+Arithmetic = Literal["f32", "int8", "f16"]
+"""What products are made of: activations as they are, or rounded (``rounded.py``)."""
 ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
 _EXACT = 3e-5
 _ROUNDED = 5e-3
@@ -73,10 +73,11 @@ class LinearStructure:
 
         f32 sums of some thousand products in any order stay below a third of it. In int8, with a
         prologue, a value at the border of two integers may be rounded either way: by the last bit
-        of its row's norm. One step of one column of some hundred is far below this.
+        of its row's norm. One step of one column of some hundred is far below this, and so are
+        eight roundings to f16.
         """
-        rounds = self.arithmetic == "int8" and self.has_prologue
-        return _ROUNDED if rounds else _EXACT
+        exact = self.arithmetic == "int8" and not self.has_prologue
+        return _EXACT if exact or self.arithmetic == "f32" else _ROUNDED
 
     @property
     def outputs(self) -> int:

@@ -13,21 +13,21 @@ from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ..link import link
-from . import int8, int8_tile, swap, wide
-from .int8 import Int8LanesTuning
-from .int8_tile import Int8TileTuning
+from . import rounded, rounded_tile, swap, wide
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import DirectTuning, LinearStructure, dense_roles, direct, refusal
 from .matvec import QuadTuning, quad, quad_default
+from .rounded import RoundedLanesTuning
+from .rounded_tile import RoundedTileTuning
 from .swap import SwapTuning
 from .wide import WideTuning
 
 __all__ = [
     "DirectTuning",
-    "Int8LanesTuning",
-    "Int8TileTuning",
     "LinearStructure",
     "QuadTuning",
+    "RoundedLanesTuning",
+    "RoundedTileTuning",
     "SwapTuning",
     "TileTuning",
     "Tuning",
@@ -61,9 +61,8 @@ class TileTuning:
         each = self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
         return each * self.split
 
-    @property
-    def memory(self) -> int:
-        """Bytes of workgroup memory."""
+    def memory(self, structure: LinearStructure) -> int:
+        """Return the bytes of workgroup memory."""
         return 4 * self.block_columns * (self.block_rows + self.block_tokens) * self.split
 
     @property
@@ -78,8 +77,8 @@ class TileTuning:
         return across * ceil_div(structure.tokens, self.block_tokens)
 
 
-Int8Tuning = DirectTuning | Int8LanesTuning | Int8TileTuning
-Tuning = Int8Tuning | QuadTuning | TileTuning | WideTuning | SwapTuning
+RoundedTuning = DirectTuning | RoundedLanesTuning | RoundedTileTuning
+Tuning = RoundedTuning | QuadTuning | TileTuning | WideTuning | SwapTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -94,8 +93,8 @@ def naive(structure: LinearStructure) -> Tuning:
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
-    if structure.arithmetic == "int8":
-        return _int8_default(structure, capabilities)
+    if structure.arithmetic != "f32":
+        return _rounded_default(structure, capabilities)
     if capabilities.software:
         wider = swap.default(structure, capabilities) or wide.default(structure, capabilities)
         return wider or quad_default(structure, structure.outputs, structure.tokens, capabilities)
@@ -125,19 +124,19 @@ _FEW_GROUPS = 128
 """Workgroups below which a GPU's processors have little to hide their waiting with."""
 
 
-def _int8_default(structure: LinearStructure, capabilities: Capabilities) -> Int8Tuning:
+def _rounded_default(structure: LinearStructure, capabilities: Capabilities) -> RoundedTuning:
     if capabilities.software:
-        return int8.default(structure, capabilities)
-    small = Int8TileTuning(32, 32, 64, 4)
-    return small if structure.tokens <= 32 else Int8TileTuning()
+        return rounded.default(structure, capabilities)
+    small = RoundedTileTuning(32, 32, 64, 4)
+    return small if structure.tokens <= 32 else RoundedTileTuning()
 
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
     found = [naive(structure), default(structure, capabilities)]
-    if structure.arithmetic == "int8":
-        if capabilities.packed_dot:
-            found += _tiles(structure, int8_tile.TILES, capabilities)
+    if structure.arithmetic != "f32":
+        if capabilities.packed_dot or structure.arithmetic == "f16":
+            found += _tiles(structure, rounded_tile.TILES, capabilities)
         return list(dict.fromkeys(found))
     swapping = swap.space(structure, capabilities)
     if swapping:  # always faster than anything else
@@ -155,9 +154,9 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
 
 def _tiles(
     structure: LinearStructure,
-    given: Sequence[TileTuning | Int8TileTuning],
+    given: Sequence[TileTuning | RoundedTileTuning],
     capabilities: Capabilities,
-) -> list[TileTuning | Int8TileTuning]:
+) -> list[TileTuning | RoundedTileTuning]:
     """Return the tiles of ``given`` that are worth timing, split over the columns where that is."""
     shapes = list(given)
     if not capabilities.software:  # there a barrier costs more than it saves
@@ -167,15 +166,15 @@ def _tiles(
         shape
         for shape in shapes
         if shape.threads <= most
-        and shape.memory <= capabilities.workgroup_memory
+        and shape.memory(structure) <= capabilities.workgroup_memory
         # else half of the tile would be padding
         and (shape.block_tokens <= 32 or structure.tokens > shape.block_tokens // 2)
     ]
 
 
 def _splits(
-    structure: LinearStructure, shape: TileTuning | Int8TileTuning
-) -> list[TileTuning | Int8TileTuning]:
+    structure: LinearStructure, shape: TileTuning | RoundedTileTuning
+) -> list[TileTuning | RoundedTileTuning]:
     """Return ``shape`` split over the columns, where that may pay.
 
     Two groups of threads where the grid is below ``_FEW_GROUPS``, four where it is below half of
@@ -197,11 +196,11 @@ def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilitie
     KernelError where ``tuning`` is for another kind.
     """
     parts = dense_roles(structure)
-    if structure.arithmetic == "int8" and isinstance(tuning, DirectTuning | Int8LanesTuning):
-        return int8.kernel(parts, structure, tuning, capabilities)
-    if structure.arithmetic == "int8" and isinstance(tuning, Int8TileTuning):
-        return int8_tile.kernel(parts, structure, tuning, capabilities)
-    if structure.arithmetic != "f32" or isinstance(tuning, Int8LanesTuning | Int8TileTuning):
+    if structure.arithmetic != "f32" and isinstance(tuning, DirectTuning | RoundedLanesTuning):
+        return rounded.kernel(parts, structure, tuning, capabilities)
+    if structure.arithmetic != "f32" and isinstance(tuning, RoundedTileTuning):
+        return rounded_tile.kernel(parts, structure, tuning, capabilities)
+    if structure.arithmetic != "f32" or isinstance(tuning, RoundedLanesTuning | RoundedTileTuning):
         raise KernelError(f"{tuning} does not compute in {structure.arithmetic}.")
     if isinstance(tuning, WideTuning):
         return wide.kernel(parts, structure, tuning, capabilities)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import KernelError
 from ..link import link
-from . import int8, swap, wide
-from .int8 import Int8LanesTuning
+from . import rounded, swap, wide
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import (
     DirectTuning,
@@ -26,15 +25,16 @@ from .linear import (
     prologue_files,
     refusal,
 )
+from .rounded import RoundedLanesTuning
 from .swap import SwapTuning
 from .wide import WideTuning
 
 __all__ = [
     "DirectTuning",
-    "Int8LanesTuning",
     "LanesTuning",
     "LinearStructure",
     "QuadTuning",
+    "RoundedLanesTuning",
     "SwapTuning",
     "Tuning",
     "WideTuning",
@@ -81,7 +81,7 @@ class LanesTuning:
     """``workgroup`` memory with one barrier, or ``subgroup`` shuffles."""
 
 
-Tuning = DirectTuning | QuadTuning | LanesTuning | WideTuning | SwapTuning | Int8LanesTuning
+Tuning = DirectTuning | QuadTuning | LanesTuning | WideTuning | SwapTuning | RoundedLanesTuning
 
 
 def supports(structure: LinearStructure, capabilities: Capabilities) -> bool:
@@ -96,8 +96,8 @@ def naive(structure: LinearStructure) -> Tuning:
 
 def default(structure: LinearStructure, capabilities: Capabilities) -> Tuning:
     """Return the Tuning to start from where nothing has been measured."""
-    if structure.arithmetic == "int8":
-        return int8.default(structure, capabilities)
+    if structure.arithmetic != "f32":
+        return rounded.default(structure, capabilities)
     tile = 1 << (min(structure.tokens, 4) - 1).bit_length()
     if capabilities.software:
         wider = swap.default(structure, capabilities) or wide.default(structure, capabilities)
@@ -124,8 +124,8 @@ def quad_default(
 
 def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning]:
     """Return the candidates worth timing, naive first, then the default."""
-    if structure.arithmetic == "int8":
-        return list(int8.space(structure, capabilities))
+    if structure.arithmetic != "f32":
+        return list(rounded.space(structure, capabilities))
     first = [naive(structure), default(structure, capabilities)]
     swapping = swap.space(structure, capabilities)
     if swapping:  # always faster than anything else
@@ -215,8 +215,8 @@ def _worth(
 def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilities) -> Kernel:
     """Return the kernel of a dense linear map; KernelError where ``tuning`` is for another kind."""
     parts = dense_roles(structure)
-    if structure.arithmetic == "int8" and isinstance(tuning, DirectTuning | Int8LanesTuning):
-        return int8.kernel(parts, structure, tuning, capabilities)
+    if structure.arithmetic != "f32" and isinstance(tuning, DirectTuning | RoundedLanesTuning):
+        return rounded.kernel(parts, structure, tuning, capabilities)
     if structure.arithmetic != "f32":
         raise KernelError(f"{tuning} does not compute in {structure.arithmetic}.")
     if isinstance(tuning, WideTuning):
@@ -231,7 +231,7 @@ def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
 
     KernelError for Tunings that only dense maps have.
     """
-    if isinstance(tuning, WideTuning | SwapTuning | Int8LanesTuning):
+    if isinstance(tuning, WideTuning | SwapTuning | RoundedLanesTuning):
         raise KernelError(f"{tuning} is for dense maps only.")
     if isinstance(tuning, DirectTuning):
         return direct(parts, tuning, capabilities)

@@ -1,6 +1,6 @@
-// Activations are summed, normalised and rounded to int8 once, into workgroup memory. A block is 32 columns.
-// Header: WORKGROUP, TILE, UNITS. Takes the place of stage_*. Roles: int8, sum*, norm*.
-var<workgroup> staged_codes: array<vec4u, TILE * (UNITS / 4u) * 2u>;
+// Activations are summed, normalised and rounded once, into workgroup memory. A block is 32 columns.
+// Header: WORKGROUP, TILE, UNITS. Takes the place of stage_*. Roles: rounded, sum*, norm*.
+var<workgroup> staged_codes: array<Half, TILE * (UNITS / 4u) * 2u>;
 var<workgroup> staged_scales: array<vec2f, TILE * (UNITS / 4u)>;
 
 fn stage_sum(thread: u32, t: u32, base: u32, root: f32) {}

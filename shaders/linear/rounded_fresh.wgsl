@@ -1,5 +1,5 @@
 // Each thread rounds the activations that it multiplies: for rows too wide for workgroup memory. A block is 32 columns.
-// Roles: int8, stage_none.
+// Roles: rounded, stage_none.
 fn rounded_block(t: u32, base: u32, block: u32, stats: vec3f) -> Rounded {
     let unit = block * 4u;
     return round32(

@@ -1,13 +1,11 @@
-// out = epilogue(weight . int8(prologue(x))): one thread per output and token, in scalar integers: the plain twin of all others
+// out = epilogue(weight . rounded(prologue(x))): one thread per output and token, nothing packed: the plain twin of all others
 // that round activations. A row is rounded anew by every thread.
-// Header: WORKGROUP, OUTPUTS, UNITS, TOKENS. Roles: quant/* (its codes are integers of at most eight bits, GROUP is 32), int8,
-// layout_*, x_*, sum*, norm*, prologue, statistics_thread, stage_none, epilogue.
+// Header: WORKGROUP, OUTPUTS, UNITS, TOKENS. Roles: quant/* (its codes are integers of at most eight bits, GROUP is 32),
+// rounded, int8 or f16, layout_*, x_*, sum*, norm*, prologue, statistics_thread, stage_none, epilogue.
 const_assert GROUP == 32u;
 
-fn int_dot8(codes: Eight, low: vec4i, high: vec4i) -> i32 {
-    let a = vec4i(codes.low) * low;
-    let b = vec4i(codes.high) * high;
-    return a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w;
+fn products8(codes: Eight, low: Numbers, high: Numbers) -> Numbers {
+    return Numbers(codes.low) * low + Numbers(codes.high) * high;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -35,25 +33,25 @@ fn main(
             largest = max(largest, largest8(staged_x8(0u, base, block * 4u + i, stats)));
         }
         let inverse = inverse_scale(largest);
-        var dots = vec2i(0);
-        var sum = 0;
+        var dots = Numbers();
+        var up_dots = Numbers();
+        var sum = 0.0;
         for (var i = 0u; i < 4u; i++) {
             let unit = block * 4u + i;
             let x = staged_x8(0u, base, unit, stats);
             let low = rounded4(x.low, inverse);
             let high = rounded4(x.high, inverse);
-            let both = low + high;
-            sum += both.x + both.y + both.z + both.w;
-            dots.x += int_dot8(quants8(n, unit), low, high);
+            sum += total(low) + total(high);
+            dots += products8(quants8(n, unit), low, high);
             if (GATED) {
-                dots.y += int_dot8(quants8(n + UP_ROWS, unit), low, high);
+                up_dots += products8(quants8(n + UP_ROWS, unit), low, high);
             }
         }
         let scale = group_scale(n, block);
-        products.x += largest / 127.0 * (scale.x * f32(dots.x) - scale.y * f32(sum));
+        products.x += largest / MOST * (scale.x * total(dots) - scale.y * sum);
         if (GATED) {
             let up = group_scale(n + UP_ROWS, block);
-            products.y += largest / 127.0 * (up.x * f32(dots.y) - up.y * f32(sum));
+            products.y += largest / MOST * (up.x * total(up_dots) - up.y * sum);
         }
     }
     store(t, n, products.x, products.y);

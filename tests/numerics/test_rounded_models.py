@@ -1,4 +1,4 @@
-"""Whole models in int8: near f32, and the same ids whichever kernels compute them."""
+"""Whole models in int8 and f16: near f32, and the same ids whichever kernels compute them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tilewright.serve.chat import ChatModel, LoadOptions
 from tilewright.tuning import space
 from tilewright.tuning.store import Records
 from tilewright.webgpu.device import Device
-from tilewright.webgpu.kernels import int8, matvec
+from tilewright.webgpu.kernels import matvec, rounded
 from tilewright.webgpu.kernels.kernel import Capabilities, Span
-from tilewright.webgpu.kernels.linear import LinearStructure
+from tilewright.webgpu.kernels.linear import Arithmetic, LinearStructure
 from tilewright.webgpu.lower import naive_choice
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 8, 9]
@@ -66,16 +66,17 @@ async def logits(device: Device, path: Path, arithmetic: Any, choose: Any) -> ND
     return np.frombuffer(b"".join(pieces), np.float32).reshape(len(IDS), -1)
 
 
-@pytest.mark.parametrize("target", list(int8.FORMATS))
+@pytest.mark.parametrize("target", list(rounded.FORMATS))
 async def test_logits_are_near_those_in_f32(device: Device, target: str, tmp_path: Path) -> None:
     path = model(tmp_path / "one.gguf", target)
     floats = await logits(device, path, "f32", naive_choice)
-    naive = await logits(device, path, "int8", naive_choice)
-    fast = await logits(device, path, "int8", Records().choose)
-    print(target, np.abs(floats).max(), np.abs(naive - floats).max(), np.abs(naive - fast).max())
-    assert not np.array_equal(naive, floats), "int8 was not used"
-    assert_close(naive, floats, "int8_logits")
-    assert_close(fast, naive, "int8_flips")
+    for arithmetic in ("int8", "f16") if device.capabilities.f16 else ("int8",):
+        naive = await logits(device, path, arithmetic, naive_choice)
+        fast = await logits(device, path, arithmetic, Records().choose)
+        print(arithmetic, np.abs(naive - floats).max(), np.abs(naive - fast).max())
+        assert not np.array_equal(naive, floats), f"{arithmetic} was not used"
+        assert_close(naive, floats, f"{arithmetic}_logits")
+        assert_close(fast, naive, f"{arithmetic}_swapped")
 
 
 async def generate(engine: Engine, count: int = 12) -> list[int]:
@@ -83,14 +84,17 @@ async def generate(engine: Engine, count: int = 12) -> list[int]:
     return [token.id async for token in engine.generate(IDS, params)]
 
 
+@pytest.mark.parametrize("arithmetic", ["int8", "f16"])
 async def test_tuning_and_swaps_change_no_ids(
-    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arithmetic: Arithmetic
 ) -> None:
+    if arithmetic == "f16" and not device.capabilities.f16:
+        pytest.skip("this device has no f16")
     whole = space.candidates
     monkeypatch.setattr(space, "candidates", lambda *given: whole(*given)[:3])
     with closing(await open_model(model(tmp_path / "one.gguf", "Q4_0"))) as file:
         runner = await ModelRunner.load(
-            device, file, context_length=64, max_sequences=1, arithmetic="int8"
+            device, file, context_length=64, max_sequences=1, arithmetic=arithmetic
         )
         engine = Engine(runner)
         before = await generate(engine)
@@ -105,8 +109,8 @@ async def test_tuning_and_swaps_change_no_ids(
         result = await tune(runner, Records("here"), engine=engine, budget=10.0)
         assert await generate(engine) == before
         labels = [record.label for record in result.records]
-        assert any("int8" in label for label in labels)
-        assert any("Int8LanesTuning" in record.tuning for record in result.records)
+        assert any(arithmetic in label for label in labels)
+        assert any("RoundedLanesTuning" in record.tuning for record in result.records)
         again = await tune(runner, result.records, engine=engine, budget=10.0)
         assert again.bursts == 0
         await engine.close()
@@ -130,6 +134,6 @@ async def test_loading_by_name(device: Device, tmp_path: Path) -> None:
     assert isinstance(loaded.runner, ModelRunner)
     assert loaded.runner.state.arithmetic == "int8"
     await loaded.close()
-    with pytest.raises(InvalidRequestError, match="choose f32 or int8") as refused:
+    with pytest.raises(InvalidRequestError, match="choose f32, int8 or f16") as refused:
         LoadOptions(arithmetic="int4")  # type: ignore[arg-type]
     assert refused.value.to_dict()["details"]["field"] == "arithmetic"

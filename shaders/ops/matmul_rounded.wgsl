@@ -1,8 +1,9 @@
-// out = epilogue(weight . int8(x)) for many tokens: tiles as in matmul, but of bytes. Weights are unpacked and activations
-// rounded into workgroup memory, by blocks of 32 columns; a thread adds exact integers per block, then both scales in f32.
+// out = epilogue(weight . rounded(x)) for many tokens: tiles as in matmul, but of codes. Weights are unpacked and activations
+// rounded into workgroup memory, by blocks of 32 columns; a thread adds products per block, then times both scales in f32.
 // No prologue.
 // Header: BLOCK_ROWS, BLOCK_TOKENS, PASS_BLOCKS (blocks of 32 columns per pass), THREAD_TOKENS, SPLIT, OUTPUTS, UNITS, TOKENS,
-// CODE_OFFSET. Roles: quant/wide/*, quant/int8/*, layout_*, x_*, int8, int8_products, sum_none, norm_none, split*, epilogue.
+// CODE_OFFSET. Roles: quant/wide/*, quant/int8/* or half/*, layout_*, x_*, rounded, int8 or f16, sum_none, norm_none,
+// split*, epilogue.
 const ROW_QUADS: u32 = BLOCK_ROWS / 4u;
 const GROUP_THREADS: u32 = ROW_QUADS * (BLOCK_TOKENS / THREAD_TOKENS);
 const WORKGROUP: u32 = GROUP_THREADS * SPLIT;
@@ -12,9 +13,9 @@ const_assert !HAS_NORM && !HAS_SUM;
 const_assert GROUP == 32u;
 
 // [group of threads][block][half][row or token]; row 4 q + c lies at c * ROW_QUADS + q, so that neighbours read neighbours
-var<workgroup> weight_tile: array<vec4u, SPLIT * PASS_BLOCKS * 2u * BLOCK_ROWS>;
+var<workgroup> weight_tile: array<Half, SPLIT * PASS_BLOCKS * 2u * BLOCK_ROWS>;
 var<workgroup> weight_scales: array<vec2f, SPLIT * PASS_BLOCKS * BLOCK_ROWS>;
-var<workgroup> x_tile: array<vec4u, SPLIT * PASS_BLOCKS * 2u * BLOCK_TOKENS>;
+var<workgroup> x_tile: array<Half, SPLIT * PASS_BLOCKS * 2u * BLOCK_TOKENS>;
 var<workgroup> x_scales: array<vec2f, SPLIT * PASS_BLOCKS * BLOCK_TOKENS>;
 var<workgroup> part_sums: array<vec4f, max(SPLIT - 1u, 1u) * THREAD_TOKENS * GROUP_THREADS>;
 

@@ -1,7 +1,8 @@
-"""The numpy twin of activations rounded to int8: 32 columns share a scale.
+"""The numpy twin of activations rounded to int8 or f16: 32 columns share a scale.
 
-Products of the rounded values with a weight's codes are exact integers; times both scales they are
-what ``linear`` computes from the values that ``rounded`` returns.
+Products of int8 values with a weight's codes are exact integers; times both scales they are what
+``linear`` computes from the values that ``rounded`` returns. In f16 products and sums of eight are
+rounded as well.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ def codes_of(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.f
     return np.divide(blocks, scales, out=np.zeros_like(blocks), where=scales > 0), scales
 
 
-def rounded(x: NDArray[np.floating]) -> NDArray[np.float64]:
+def rounded(x: NDArray[np.floating], arithmetic: str = "int8") -> NDArray[np.float64]:
     """Return ``x[T, K]`` as it is after rounding (half to even)."""
     codes, scales = codes_of(x)
+    if arithmetic == "f16":
+        return ((codes / 127).astype(np.float16) * (scales * 127)).reshape(x.shape)
     return (np.rint(codes) * scales).reshape(x.shape)
 
 

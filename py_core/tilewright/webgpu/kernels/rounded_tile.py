@@ -1,6 +1,6 @@
-"""Weight times many tokens in int8: tiles of bytes in workgroup memory.
+"""Weight times many tokens, rounded: tiles of codes in workgroup memory.
 
-See ``int8.py`` for what is computed, ``matmul.py`` for tiles. Knows nothing of graphs.
+See ``rounded.py`` for what is computed, ``matmul.py`` for tiles. Knows nothing of graphs.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..link import link
-from .int8 import BLOCK, FORMATS, packed_roles
 from .kernel import Capabilities, Kernel, ceil_div, spread
 from .linear import LinearStructure, Roles
+from .rounded import BLOCK, block_bytes, block_roles
 
 
 @dataclass(frozen=True)
-class Int8TileTuning:
+class RoundedTileTuning:
     """A workgroup computes ``block_rows`` x ``block_tokens``."""
 
     block_rows: int = 64
@@ -34,10 +34,9 @@ class Int8TileTuning:
         each = self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
         return each * self.split
 
-    @property
-    def memory(self) -> int:
-        """Bytes of workgroup memory: codes, scales, and the sums of a split."""
-        per_pass = self.block_columns // BLOCK * (BLOCK + 8)
+    def memory(self, structure: LinearStructure) -> int:
+        """Return the bytes of workgroup memory: codes, scales, and the sums of a split."""
+        per_pass = self.block_columns // BLOCK * block_bytes(structure)
         tiles = per_pass * (self.block_rows + self.block_tokens) * self.split
         return tiles + 4 * self.block_rows * self.block_tokens * (self.split - 1)
 
@@ -54,29 +53,29 @@ class Int8TileTuning:
 
 
 TILES = (
-    Int8TileTuning(32, 16, 64, 4),
-    Int8TileTuning(64, 16, 64, 4),
-    Int8TileTuning(32, 32, 32, 4),
-    Int8TileTuning(32, 32, 64, 4),
-    Int8TileTuning(64, 32, 64, 4),
-    Int8TileTuning(64, 64, 32, 4),
-    Int8TileTuning(64, 64, 64, 4),
-    Int8TileTuning(64, 64, 64, 8),
-    Int8TileTuning(64, 64, 128, 8),
-    Int8TileTuning(128, 64, 32, 8),
-    Int8TileTuning(64, 128, 32, 8),
+    RoundedTileTuning(32, 16, 64, 4),
+    RoundedTileTuning(64, 16, 64, 4),
+    RoundedTileTuning(32, 32, 32, 4),
+    RoundedTileTuning(32, 32, 64, 4),
+    RoundedTileTuning(64, 32, 64, 4),
+    RoundedTileTuning(64, 64, 32, 4),
+    RoundedTileTuning(64, 64, 64, 4),
+    RoundedTileTuning(64, 64, 64, 8),
+    RoundedTileTuning(64, 64, 128, 8),
+    RoundedTileTuning(128, 64, 32, 8),
+    RoundedTileTuning(64, 128, 32, 8),
 )
 
 
 def kernel(
-    parts: Roles, structure: LinearStructure, tuning: Int8TileTuning, capabilities: Capabilities
+    parts: Roles, structure: LinearStructure, tuning: RoundedTileTuning, capabilities: Capabilities
 ) -> Kernel:
     """Return the kernel of a dense linear map without prologue."""
-    files, bindings = packed_roles(parts, structure)
+    roles = block_roles(parts, structure)
     source = link(
         (
-            "ops/matmul_int8.wgsl",
-            *files,
+            "ops/matmul_rounded.wgsl",
+            *roles.files,
             "linear/split.wgsl" if tuning.split > 1 else "linear/split_none.wgsl",
         ),
         constants={
@@ -85,10 +84,11 @@ def kernel(
             "PASS_BLOCKS": tuning.block_columns // BLOCK,
             "THREAD_TOKENS": tuning.thread_tokens,
             "SPLIT": tuning.split,
-            "CODE_OFFSET": FORMATS[structure.quant][1],
-            **parts.constants,
+            **roles.constants,
         },
-        bindings=bindings,
+        bindings=roles.bindings,
+        enables=roles.enables,
     )
     grid = spread(tuning.groups(structure), capabilities)
-    return Kernel(f"matmul int8 {parts.label}", source, bindings, grid, parts.cost)
+    label = f"matmul {structure.arithmetic} {parts.label}"
+    return Kernel(label, source, roles.bindings, grid, parts.cost)

@@ -1,7 +1,8 @@
-// out = epilogue(weight . int8(prologue(x))) for few tokens: LANES threads share a row, a lane group has ROWS outputs, as
-// in matvec. A lane takes whole blocks of 32 columns; their products are exact integers.
-// Header: WORKGROUP, LANES, ROWS, TILE, OUTPUTS, UNITS, TOKENS, CODE_OFFSET. Roles: quant/wide/*, quant/int8/*, layout_*, x_*,
-// sum*, norm*, prologue, statistics_workgroup, int8, int8_products, int8_staged or int8_fresh, reduce_*, tokens_dense, epilogue.
+// out = epilogue(weight . rounded(prologue(x))) for few tokens: LANES threads share a row, a lane group has ROWS outputs, as
+// in matvec. A lane takes whole blocks of 32 columns.
+// Header: WORKGROUP, LANES, ROWS, TILE, OUTPUTS, UNITS, TOKENS, CODE_OFFSET. Roles: quant/wide/*, quant/int8/* or half/*,
+// layout_*, x_*, sum*, norm*, prologue, statistics_workgroup, rounded, int8 or f16, rounded_staged or rounded_fresh, reduce_*,
+// tokens_dense, epilogue.
 const LANE_GROUPS: u32 = WORKGROUP / LANES;
 const PER_WORKGROUP: u32 = LANE_GROUPS * ROWS;
 const SUMS: u32 = ROWS * PARTS * TILE;
