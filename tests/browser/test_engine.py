@@ -143,6 +143,35 @@ async def test_requests_errors_stops_and_two_loads(
 
 
 @pytest.mark.webgpu
+async def test_rounded_activations_are_an_option(
+    watched: Watched, server: str, manifest: dict[str, Any]
+) -> None:
+    """Near enough to keep this model's ids; another word is refused with the option's name."""
+    exact = manifest["llama.Q4_K.gguf"]["exact"]
+    await watched.page.goto(f"{server}/test.html")
+    result = await evaluate(
+        watched,
+        """async ([url, ids]) => {
+          const { Tilewright } = await import("./tilewright.js");
+          const options = { context_length: 128, kv: "f32", backend: "webgpu" };
+          const refused = await Tilewright.load(url, { ...options, arithmetic: "int4" })
+            .catch((error) => [error.code, error.details.field]);
+          const engine = await Tilewright.load(url, { ...options, arithmetic: "int8" });
+          const made = [];
+          const sampling = { temperature: 0, max_tokens: 16, ignore_eos: true };
+          for await (const part of engine.complete({ ids, sampling })) {
+            made.push(...part.tokens.map((token) => token.id));
+          }
+          await engine.unload();
+          return { made, refused };
+        }""",
+        [f"{server}/models/llama.Q4_K.gguf", exact["greedy_prompt_ids"]],
+    )
+    assert result["refused"] == ["invalid_request", "arithmetic"]
+    assert result["made"] == exact["greedy_ids"][:16]
+
+
+@pytest.mark.webgpu
 async def test_a_generation_survives_a_crash_of_the_gpu_process(
     watched: Watched, server: str, browser: Browser
 ) -> None:
