@@ -10,8 +10,8 @@ f32, and all of them where the device has no f16 (``arithmetic_for``).
 (``dot4I8Packed``), or vectors of f16: lanes that share a row here, tiles in ``rounded_tile.py``. No
 kernel of this kind is made for CPU adapters, which have to take packed products apart.
 
-Subgroup matrices would be a third kind. There is none: Chromium has them behind a flag only and
-with another syntax than naga, so that no compiler here could test a kernel.
+Subgroup matrices would be a third kind. There is none: neither Chromium nor wgpu-native takes them
+without experimental flags, so that no kernel of that kind could be compiled, let alone tested.
 """
 
 from __future__ import annotations
