@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from tests.tolerance import assert_close
 from tilewright.engine.engine import Engine
 from tilewright.engine.runner import ModelRunner
 from tilewright.engine.sampling import SamplingParams
-from tilewright.engine.tuning import tune
+from tilewright.engine.tuning import tune, workloads
 from tilewright.errors import InvalidRequestError
 from tilewright.formats.open import open_model
 from tilewright.formats.quant import BY_NAME
 from tilewright.serve.chat import ChatModel, LoadOptions
 from tilewright.tuning import space
+from tilewright.tuning.bench import Bench
 from tilewright.tuning.store import Records
 from tilewright.webgpu.device import Device
 from tilewright.webgpu.kernels import matvec, rounded
@@ -115,6 +116,48 @@ async def test_tuning_and_swaps_change_no_ids(
         assert again.bursts == 0
         await engine.close()
         await runner.close()
+
+
+@dataclass(frozen=True)
+class OffTuning(matvec.DirectTuning):
+    """Computes one per cent too much."""
+
+
+async def test_a_slightly_wrong_candidate_is_rejected(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a norm before the rounding makes the tolerance wider."""
+    original = matvec.kernel
+
+    def kernel(structure: Any, tuning: Any, capabilities: Any) -> Any:
+        if isinstance(tuning, OffTuning):
+            structure = replace(structure, scale=1.01 * structure.scale)
+            tuning = matvec.DirectTuning()
+        return original(structure, tuning, capabilities)
+
+    monkeypatch.setattr(matvec, "kernel", kernel)
+    with closing(await open_model(model(tmp_path / "one.gguf", "Q4_0"))) as file:
+        runner = await ModelRunner.load(device, file, context_length=64, arithmetic="int8")
+        decode, prefill = workloads(runner)
+        bench = await Bench.open(device, budget=60.0)
+        try:
+            await decode.fill()
+            rounding = [
+                subject
+                for subject in decode.subjects()
+                if getattr(subject.structure, "arithmetic", "f32") == "int8"
+            ]
+            assert {s.structure.has_prologue for s in rounding} == {False, True}
+            for subject in rounding:
+                expected = await bench.expected(subject, matvec.DirectTuning())
+                default = matvec.default(subject.structure, device.capabilities)
+                assert (await bench.verdict(subject, expected, default)).correct
+                assert not (await bench.verdict(subject, expected, OffTuning())).correct
+        finally:
+            bench.release()
+            decode.release()
+            prefill.release()
+            await runner.close()
 
 
 def test_a_record_of_one_arithmetic_is_not_used_for_another() -> None:
