@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from .composed import composed_request, loose_request, with_articles
 from .values import Value, draw
 from .wording import LOOSENED, dress, loosened
 from .words import DATA, Words, is_held_out, pools, synonyms
@@ -364,7 +365,7 @@ def draw_composed(words: Words, verb: str | None = None, noun: str | None = None
     about = (
         ""
         if not hidden and rng.random() < 0.3
-        else _articles(
+        else with_articles(
             rng.choice(
                 (
                     f"{chosen_verb.capitalize()} the {chosen_noun}.",
@@ -399,9 +400,9 @@ def _ask_composed(
     if verb in synonyms() and rng.random() < 0.3:
         spoken_verb = rng.choice(synonyms()[verb])
     if loose:
-        request = _loose_request(words, spoken_verb, noun, list(values.values()))
+        request = loose_request(words, spoken_verb, noun, list(values.values()))
     else:
-        request = _composed_request(words, spoken_verb, noun, name, list(values.items()))
+        request = composed_request(words, spoken_verb, noun, name, list(values.items()))
     arguments = {key: value.value for key, value in values.items()}
     return Drawn(
         tool,
@@ -415,95 +416,3 @@ def _ask_composed(
 
 
 _NUMBERS = ("hundred", "small", "percent", "number")
-_LOOSE_STARTS = re.findall(
-    r"[^/]+",
-    "I want /I need /get me /let me have /how about /give me /can we have /what about /we need /"
-    "there should be /please get /do /make it /now /I am thinking of /time for /"
-    "take care of /here: /so, ",
-)
-_LOOSE_NUMBERS = ("{}", "with {}", "at {}", "of {}", "{} times", "to {}", "by {}", "up to {}")
-_LOOSE_WORDS = ("{}", "for {}", "to {}", "with {}", "in {}", "called {}", "about {}", "from {}")
-
-
-def _loose_request(words: Words, verb: str, noun: str, values: list[Value]) -> str:
-    """A request that shares a word or two with its tool and names no parameter."""
-    rng = words.rng
-    article = rng.choice(("the", "a", "my", "this", "that", ""))
-    subject = rng.choice(
-        (
-            f"{article} {noun}",
-            f"{article} {noun}",
-            f"{verb} {article} {noun}",
-            f"{article} {noun} to {verb}",
-            f"to {verb} {article} {noun}",
-        )
-    )
-    pieces = [subject]
-    for value in values:
-        number = not isinstance(value.value, str)
-        pieces.append(rng.choice(_LOOSE_NUMBERS if number else _LOOSE_WORDS).format(value.spoken))
-    if rng.random() < 0.5:
-        rng.shuffle(pieces)
-    text = rng.choice(_LOOSE_STARTS) + rng.choice((" ", " ", ", ")).join(pieces)
-    return dress(words, "I want", _articles(re.sub(r" +", " ", text).strip()))
-
-
-def _articles(text: str) -> str:
-    return re.sub(r"\b([Aa]) (?=[aeio])", r"\1n ", text)
-
-
-def _composed_request(
-    words: Words, verb: str, noun: str, name: str, params: list[tuple[str, Value]]
-) -> str:
-    rng = words.rng
-    said = [(key.replace("_", " "), value.spoken) for key, value in params]
-    if rng.random() < 0.2:
-        rng.shuffle(said)
-    article = rng.choice(("the", "the", "a", "my", "this"))
-    style = rng.random()
-    if style < 0.12:
-        pairs = ", ".join(
-            f"{key} {rng.choice(('=', 'is', ''))} {value}".replace("  ", " ") for key, value in said
-        )
-        joiner = rng.choice((": ", " with ")) if said else ""
-        return dress(words, "use", f"{rng.choice(('use', 'call', 'run'))} {name}{joiner}{pairs}")
-    if style < 0.2 and said:
-        pairs = " and ".join(f"the {key} should be {value}" for key, value in said)
-        return dress(words, "do", f"{verb} {article} {noun}; {pairs}").rstrip("?")
-    forms = {
-        "plain": lambda key, value: f"{key} {value}",
-        "with": lambda key, value: f"with {key} {value}",
-        "with the": lambda key, value: f"with the {key} {value}",
-        "set": lambda key, value: f"with {key} set to {value}",
-        "a": lambda key, value: f"at a {key} of {value}",
-        "using": lambda key, value: f"using {value} as the {key}",
-    }
-    if not words.held_out:
-        forms |= {
-            "of": lambda key, value: f"of {key} {value}",
-            "that has": lambda key, value: f"that has the {key} {value}",
-            "having": lambda key, value: f"having a {key} of {value}",
-            "its": lambda key, value: f"and let its {key} be {value}",
-            "colon": lambda key, value: f"({key}: {value})",
-            "so that": lambda key, value: f"so that the {key} is {value}",
-            "taking": lambda key, value: f"taking {value} for the {key}",
-            "value first": lambda key, value: f"with {value} as {key}",
-        }
-    held_forms = {
-        "where": lambda key, value: f"where the {key} is {value}",
-        "whose": lambda key, value: f"whose {key} is {value}",
-        "for": lambda key, value: f"for {key} {value}",
-    }
-    use_held = words.held_out and rng.random() < 0.5
-    parts = []
-    for index, (key, value) in enumerate(said):
-        form = rng.choice(list((held_forms if use_held else forms).values()))
-        parts.append(
-            form(key, value) if index == 0 else rng.choice((" and ", ", ")) + form(key, value)
-        )
-    tail = "".join(parts)
-    start = "I want to " if rng.random() < 0.15 else ""
-    template = "I want" if start else "x"
-    return dress(
-        words, template, _articles(f"{start}{verb} {article} {noun}{' ' + tail if tail else ''}")
-    )
