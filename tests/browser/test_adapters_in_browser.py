@@ -72,7 +72,7 @@ def best(model: LoadedModel, tensors: Mapping[str, NDArray[Any]]) -> tuple[int, 
     return token, float(-np.log(np.exp(logits - logits[token]).sum()))
 
 
-@pytest.mark.parametrize("backend", ["webgpu", "wasm"])
+@pytest.mark.parametrize("backend", [pytest.param("webgpu", marks=pytest.mark.webgpu), "wasm"])
 async def test_an_adapter_beside_a_model(
     watched: Watched, server: str, model: LoadedModel, backend: str
 ) -> None:
@@ -92,6 +92,7 @@ async def test_an_adapter_beside_a_model(
     assert watched.complaints == []
 
 
+@pytest.mark.webgpu
 async def test_quantized_while_loading(watched: Watched, server: str, model: LoadedModel) -> None:
     async def unused(*_: object) -> bytes:
         raise AssertionError

@@ -113,7 +113,7 @@ async def test_a_reload_goes_on_where_the_download_was(
     assert await load(page, url + "?whole") == resumed
 
 
-@pytest.mark.parametrize("backend", ["wasm", "webgpu"])
+@pytest.mark.parametrize("backend", ["wasm", pytest.param("webgpu", marks=pytest.mark.webgpu)])
 async def test_kernels_are_tuned_while_a_slow_network_is_waited_for(
     open_tab: Callable[[], Any], models: ModelHost, backend: str
 ) -> None:

@@ -71,7 +71,8 @@ async def test_an_embedding_is_the_native_one(
     wanted = np.load(oracle / "models_and_logits" / entry["exact"]["pooled"]).reshape(-1)
     # The same direction as the reference; check_models_in_browser.py compares with native values.
     cosine = made @ wanted / np.linalg.norm(made) / np.linalg.norm(wanted)
-    assert cosine > 1 - 1e-5
+    # The CPU path may round activations to eight bits.
+    assert cosine > 1 - (1e-5 if backend == "webgpu" else 1e-4)
 
 
 async def test_requests_errors_stops_and_two_loads(
