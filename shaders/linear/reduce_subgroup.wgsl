@@ -1,5 +1,5 @@
 // Adds the sums of a lane group by shuffles; LANES divides every subgroup size of the device.
-// Header: WORKGROUP, LANES; from the op: SUMS, LANE_GROUPS.
+// Header: WORKGROUP, LANES; from the op: SUMS. Role: results (LANE_GROUPS).
 var<workgroup> group_sums: array<f32, LANE_GROUPS * SUMS>;
 
 fn give_sum(thread: u32, s: u32, value: f32) {

@@ -1,13 +1,9 @@
 // out = epilogue(weight . prologue(x)) for few tokens: LANES threads share a row, a lane group has ROWS outputs.
 // Every lane sums its units of eight columns for ROWS outputs and TILE tokens; a role adds the lanes' sums.
 // Header: WORKGROUP, LANES, ROWS, TILE, STEP_UNITS (consecutive units per lane and step), X_SHARED, OUTPUTS, UNITS,
-// TOKENS. Roles: quant/*, layout_*, x_*, sum*, norm*, prologue, statistics_workgroup, stage_*, reduce_*, epilogue.
-const LANE_GROUPS: u32 = WORKGROUP / LANES;
-const PER_WORKGROUP: u32 = LANE_GROUPS * ROWS;
+// TOKENS. Roles: quant/*, layout_*, x_*, sum*, norm*, prologue, statistics_workgroup, stage_*, reduce_*, results, epilogue.
 const SUMS: u32 = ROWS * PARTS * TILE;
-const RESULTS: u32 = PER_WORKGROUP * TILE;
 const SPAN: u32 = min(STEP_UNITS, GROUP / 8u);  // units of a step that share a scale
-const_assert WORKGROUP % LANES == 0u;
 const_assert STEP_UNITS % SPAN == 0u;
 
 @compute @workgroup_size(WORKGROUP)
@@ -84,19 +80,5 @@ fn main(
     }
     sums_done();
 
-    // one thread per result: result i is output i / TILE % ROWS of lane group i / TILE / ROWS, token i % TILE
-    for (var i = thread; i < RESULTS; i += WORKGROUP) {
-        let t = i % TILE;
-        let r = i / TILE % ROWS;
-        let source = i / TILE / ROWS;
-        let n = index % per_tile * PER_WORKGROUP + source * ROWS + r;
-        if (n < OUTPUTS && first + t < count) {
-            let product = take_sum(source, r * PARTS * TILE + t);
-            var up = 0.0;
-            if (GATED) {
-                up = take_sum(source, (r * PARTS + PARTS - 1u) * TILE + t);
-            }
-            store(first + t, n, product, up);
-        }
-    }
+    store_results(thread, first, count, index % per_tile * PER_WORKGROUP);
 }

@@ -2,12 +2,8 @@
 // in matvec. A lane takes whole blocks of 32 columns.
 // Header: WORKGROUP, LANES, ROWS, TILE, OUTPUTS, UNITS, TOKENS, CODE_OFFSET. Roles: quant/wide/*, quant/int8/* or half/*,
 // layout_*, x_*, sum*, norm*, prologue, statistics_workgroup, rounded, int8 or f16, rounded_staged or rounded_fresh, reduce_*,
-// tokens_dense, epilogue.
-const LANE_GROUPS: u32 = WORKGROUP / LANES;
-const PER_WORKGROUP: u32 = LANE_GROUPS * ROWS;
+// results, tokens_dense, epilogue.
 const SUMS: u32 = ROWS * PARTS * TILE;
-const RESULTS: u32 = PER_WORKGROUP * TILE;
-const_assert WORKGROUP % LANES == 0u;
 const_assert GROUP == 32u;
 
 @compute @workgroup_size(WORKGROUP)
@@ -64,19 +60,5 @@ fn main(
     }
     sums_done();
 
-    // one thread per result: result i is output i / TILE % ROWS of lane group i / TILE / ROWS, token i % TILE
-    for (var i = thread; i < RESULTS; i += WORKGROUP) {
-        let t = i % TILE;
-        let r = i / TILE % ROWS;
-        let source = i / TILE / ROWS;
-        let n = index % per_tile * PER_WORKGROUP + source * ROWS + r;
-        if (n < OUTPUTS && first + t < count) {
-            let product = take_sum(source, r * PARTS * TILE + t);
-            var up = 0.0;
-            if (GATED) {
-                up = take_sum(source, (r * PARTS + PARTS - 1u) * TILE + t);
-            }
-            store(first + t, n, product, up);
-        }
-    }
+    store_results(thread, first, count, index % per_tile * PER_WORKGROUP);
 }

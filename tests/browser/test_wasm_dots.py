@@ -49,9 +49,9 @@ async def run(
 
 async def kind_of(page: Page) -> packing.Dots:
     """Return what this Chromium's dot products are good for."""
-    module, data, count = dots.probe()
-    found = await run(page, [module], [(0, data)], [("dots", 0, count)], (0, len(data)))
-    return dots.judge(found)
+    module, data = dots.probe()
+    place = dots.TOTALS, dots.NBYTES
+    return dots.judge(await run(page, [module], [(0, data)], [("dots", 0)], place))
 
 
 @pytest.mark.parametrize("quant", ["Q8_0", "MXFP4", "Q4_0", "Q4_K", "Q6_K"])
@@ -89,7 +89,7 @@ async def test_every_candidate_is_the_numpy_twin(watched: Watched, server: str, 
     for many in (False, True):
         options = [
             linear.default(structure, many=many, relaxed=True, splat="load", dots=kind),
-            *linear.space(structure, many=many, relaxed=True, splat="load"),
+            *linear.space(structure, many=many, relaxed=True, splat="load", dots=kind),
         ]
         for tuning in dict.fromkeys(options):
             module = Module(Memory("env", "memory", 1))

@@ -102,7 +102,7 @@ async def still_cpu(storage: Storage | None = None) -> bool:
 
 
 def _name(adapter: Capabilities, machine: host.Host) -> str:
-    place = f"{adapter.key}|{library()}|{machine.cores}|{machine.relaxed}"
+    place = f"{adapter.key}|{library()}|{machine.cores}|{machine.relaxed}|{machine.dots}"
     return "backend-" + hashlib.sha256(place.encode()).hexdigest()[:16]
 
 

@@ -117,11 +117,11 @@ class ModelRunner:
     ) -> ModelRunner:
         """Build the graph, upload the weights, allocate the cache.
 
-        ``early``: gives what is done while bytes come, where no budget forbids what that takes.
         ``kv``: format of the cache; None: f32 where that is small, else f16.
         ``cache_tokens``: positions of all sequences together (default: two full contexts, at most).
         ``memory_budget``: bytes of device memory; layers beyond it are read for every step. Where
         that is not enough, OutOfMemoryError, before any weight is read, says what would fit.
+        ``early``: gives what is done while bytes come, where no budget forbids what that takes.
         """
         plan = await plan_load(
             file,
@@ -139,8 +139,8 @@ class ModelRunner:
         async with device.all_or_nothing():
             streamer, given = None, (device, file, some)
             if plan.streaming is None:
-                begin = early if memory_budget is None else None
-                beside = begin and begin(device, plan, arithmetic)
+                whole = memory_budget is None
+                beside = early(device, plan, arithmetic) if early and whole else None
                 weights = await load_weights(*given, on_progress=on_progress, beside=beside)
             else:
                 how = plan.streaming.layers, plan.streaming.staged

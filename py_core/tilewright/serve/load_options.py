@@ -37,7 +37,8 @@ class LoadOptions:
     """Of the ``wasm`` backend; None: chosen for the machine."""
     arithmetic: Arithmetic = "f32"
     """Of products on the GPU: ``f32``; ``int8`` or ``f16``: activations are rounded where a weight
-    is Q4_0, Q4_K or Q8_0 (f16: on devices with shader-f16). The CPU path always rounds to int8."""
+    is Q4_0, Q4_K or Q8_0 (f16: on devices with shader-f16). The CPU path rounds as it always does,
+    to int8 or int16."""
 
     def __post_init__(self) -> None:
         """Refuse an unknown arithmetic: InvalidRequestError."""

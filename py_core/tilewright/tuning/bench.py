@@ -15,10 +15,10 @@ from typing import Any
 
 from ..errors import CancelledError
 from ..webgpu.device import Device
-from ..webgpu.kernels.kernel import Capabilities
+from ..webgpu.kernels.kernel import EXACT, Capabilities
 from ..webgpu.plan import Call, Dispatch, record
 from .stopwatch import Stopwatch, stopwatch
-from .verify import EXACT, Reference, Verdict, Verifier
+from .verify import Reference, Verdict, Verifier
 from .workload import Subject
 
 INSTANCES = 32

@@ -14,11 +14,9 @@ from typing import Any
 
 from ..webgpu.device import BufferRange, Device
 from ..webgpu.kernels import compare
+from ..webgpu.kernels.kernel import EXACT
 from ..webgpu.plan import Call, record
 
-EXACT = 3e-5
-"""Of the largest magnitude: f32 sums of some thousand products in any order stay below a third of
-this. A Structure with coarser arithmetic states its own ``tolerance``."""
 _PACKED = 0.05
 """Share of packed words (f16, int8 caches) that may round the other way."""
 

@@ -73,6 +73,7 @@ def space(structure: Shape, capabilities: CpuCapabilities) -> list[linear.Tuning
         many=structure.many,
         relaxed=capabilities.relaxed,
         splat=capabilities.splat,
+        dots=capabilities.dots,
     )
 
 

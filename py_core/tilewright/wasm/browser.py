@@ -30,7 +30,7 @@ def host() -> Host:
     probe.function("probe").do(f32x4.relaxed_madd(zero, zero, zero))
     js = bridge()
     relaxed = bool(js.validates(probe.assemble()))
-    found = dots.measure(BrowserMemory(PAGE, False)) if relaxed else "seven"
+    found = dots.measure(BrowserMemory) if relaxed else "seven"
     engine = str(js.engine())
     return Host(relaxed, int(js.cores()), BrowserMemory, "load", engine, found, tiers=True)
 

@@ -14,7 +14,6 @@ import os
 import platform
 import threading
 from collections.abc import Awaitable
-from functools import cache
 from typing import Any
 
 from .. import settings
@@ -22,7 +21,6 @@ from ..errors import DeviceUnavailableError, KernelError
 from ..formats.source import ByteSource, FileSource
 from . import dots
 from .host import MOST_PAGES, PAGE, Host, no_room, pages
-from .kernels.packing import Dots
 
 
 def host() -> Host:
@@ -31,12 +29,7 @@ def host() -> Host:
     engine = f"wasmtime {importlib.metadata.version('wasmtime')} {platform.machine()}"
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return Host(True, cores, NativeMemory, engine=engine, dots=_dots())
-
-
-@cache
-def _dots() -> Dots:
-    return dots.measure(NativeMemory(PAGE))
+    return Host(True, cores, NativeMemory, engine=engine, dots=dots.measure(NativeMemory))
 
 
 class NativeMemory:

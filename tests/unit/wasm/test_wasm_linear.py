@@ -94,7 +94,9 @@ def test_every_candidate_is_the_numpy_twin(quant: str, dots: packing.Dots) -> No
             for splat in splats
             for t in (
                 linear.default(structure, many=many, relaxed=True, splat=splat, dots=dots),
-                *linear.space(structure, many=many, relaxed=True, splat=splat)[: 2 if wide else 99],
+                *linear.space(structure, many=many, relaxed=True, splat=splat, dots=dots)[
+                    : 2 if wide else 99
+                ],
             )
             # This engine may not have the dot products; test_wasm_dots.py has Chromium's.
             if form.quants != "eight" or t.method == "dot16" or dots == host().dots

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from tilewright.formats.model_file import ModelFile
 from tilewright.formats.open import open_model
 from tilewright.formats.source import MemorySource
 from tilewright.wasm import host, kernel_set
-from tilewright.wasm.kernels.packing import FLOAT_FORMATS, PACKINGS
+from tilewright.wasm.kernels import linear
+from tilewright.wasm.kernels.packing import FLOAT_FORMATS, PACKINGS, Dots
 from tilewright.wasm.native import NativeMemory
 
 pytest.importorskip("wasmtime", reason="the WebAssembly backend needs wasmtime")
@@ -70,12 +72,38 @@ async def test_golden_models(model: str) -> None:
     await runner.close()
 
 
-@pytest.mark.parametrize("case", KNOWN, ids=name)
-async def test_reference_models(case: dict[str, Any], compared: Callable[[str, str], None]) -> None:
+def naive(structure: linear.Structure, many: bool) -> linear.Tuning:
+    """Choose plain products, which are right for every layout."""
+    return linear.naive(structure)
+
+
+LAYOUTS: list[Any] = [pytest.param(case, "seven", id=name(case)) for case in KNOWN]
+LAYOUTS += [
+    pytest.param(case, dots, id=f"{name(case)}-{dots}")
+    for case in KNOWN
+    if case["quantization"] in PACKINGS and PACKINGS[case["quantization"]].signed
+    for dots in ("signed", "unsigned")
+]
+
+
+@pytest.mark.parametrize(("case", "dots"), LAYOUTS)
+async def test_reference_models(
+    case: dict[str, Any],
+    dots: Dots,
+    compared: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also as an engine has them whose dot product takes all bytes: 8-bit activations then."""
     exact = case["exact"]
     folder = MANIFEST.parent
     file = await open_model(str(folder / case["file"]))
-    runner = await WasmRunner.load(file, context_length=exact.get("n_ctx"), max_sequences=2)
+    options: dict[str, Any] = {}
+    if dots != "seven":
+        here = replace(host.here(), dots=dots)
+        monkeypatch.setattr(host, "here", lambda: here)
+        options["choose"] = naive
+    context = exact.get("n_ctx")
+    runner = await WasmRunner.load(file, context_length=context, max_sequences=2, **options)
     engine = Engine(runner)
     floats = case["quantization"] in FLOAT_FORMATS
     # 8-bit activations are the formats' limit, here and in llama.cpp: its own distance, doubled.
@@ -103,7 +131,7 @@ async def test_reference_models(case: dict[str, Any], compared: Callable[[str, s
             assert exact["greedy_margins"][different[0]] <= 2 * most
             assert not floats
     await closed(engine, runner, file)
-    compared("models on the CPU path", name(case))
+    compared("models on the CPU path", f"{name(case)} {dots}")
 
 
 @pytest.mark.parametrize("case", [c for c in KNOWN if "logits" in c["exact"]], ids=name)

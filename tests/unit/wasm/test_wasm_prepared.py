@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -194,6 +195,30 @@ async def test_without_shared_memories_only_the_weights_are_read_again(
         assert source.reads > 0
         assert await answer(again) == expected
         await again.close()
+
+
+async def test_what_another_processor_left_is_not_used(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def naive(structure: linear.Structure, many: bool) -> linear.Tuning:
+        return linear.naive(structure)  # plain products: right for every layout
+
+    with closing(await open_model(str(models / "llama.Q8_0.gguf"))) as opened:
+        file, _ = shown(opened)
+        expected = await first_load(file)
+        here = host.here()
+        for kind in ("signed", "unsigned"):
+            with monkeypatch.context() as patch:
+                patch.setattr(host, "here", lambda kind=kind: replace(here, dots=kind))
+                other = await WasmRunner.load(file, **OPTIONS, choose=naive)
+                assert await prepared.keep(file, other)
+                left = await answer(other)
+                await other.close()
+            again = await WasmRunner.load(file, **OPTIONS, ready=prepared.restore(file))
+            assert not again.restored
+            assert await answer(again) == expected
+            await again.close()
+            assert left != expected, "its activations have eight bits"
 
 
 class Stranger:

@@ -25,6 +25,7 @@ from .tile import (
     add_strips,
     add_tile,
     can_store,
+    methods,
 )
 
 __all__ = [
@@ -61,13 +62,10 @@ def default(
 
     Where ``dots`` are more than "seven" the relaxed dot product is one instruction.
     """
-    plain = structure.packing.quants == "byte" or structure.wide
-    method: Method = "relaxed16" if relaxed and not plain else "dot16"
-    if dots != "seven" and not plain:
-        if not many:
-            return Tuning("relaxed32", 8, 4, splat, streams=STREAMS[splat])
-        return Tuning("relaxed32", 8, 4, splat)
-    together = _together(structure, method, splat)
+    wanted: Method = "relaxed16" if dots == "seven" else "relaxed32"
+    plain = wanted not in methods(structure)
+    method: Method = wanted if relaxed and not plain else "dot16"
+    together = _together(structure, method, splat, dots)
     if not many or together.stored or structure.packing.quants == "byte":
         return together
     if plain:  # twice the registers
@@ -75,11 +73,13 @@ def default(
     return Tuning(method, 8, 4, splat) if relaxed else Tuning("dot16", 4, 4, splat)
 
 
-def _together(structure: Structure, method: Method, splat: Splat) -> Tuning:
+def _together(structure: Structure, method: Method, splat: Splat, dots: Dots) -> Tuning:
     """Return a good guess for decode, where several sequences may share a step.
 
     One token alone takes the same code with all of them.
     """
+    if method == "relaxed32" and dots != "seven":
+        return Tuning(method, 8, 4, splat, streams=STREAMS[splat])
     if splat == "shuffle":
         stored = can_store(structure, method)
         return Tuning(method, 8, 4 if stored else 1, splat, stored=stored, streams=STREAMS[splat])
@@ -89,20 +89,21 @@ def _together(structure: Structure, method: Method, splat: Splat) -> Tuning:
 
 
 def space(
-    structure: Structure, *, many: bool, relaxed: bool, splat: Splat = "shuffle"
+    structure: Structure,
+    *,
+    many: bool,
+    relaxed: bool,
+    splat: Splat = "shuffle",
+    dots: Dots = "seven",
 ) -> list[Tuning]:
     """Return the candidates worth timing, the naive one first.
 
     In decode they are timed with one token; what several take is the default's for ``splat``.
     """
-    methods: list[Method] = ["dot16"]
-    if relaxed and structure.packing.quants != "byte" and not structure.wide:
-        eight = structure.packing.quants == "eight"
-        methods += ["relaxed32"] if eight else ["relaxed16", "relaxed32"]
     splats: list[Splat] = ["shuffle", "load"]
     found: list[Tuning] = []
-    for method in methods:
-        together = _together(structure, method, splat)
+    for method in methods(structure) if relaxed else methods(structure)[:1]:
+        together = _together(structure, method, splat, dots)
         for own in splats:
             if many:
                 tiles = [(16, 1), (4, 4), (8, 2), (8, 4)]
@@ -122,10 +123,8 @@ def add_linear(module: Module, name: str, structure: Structure, tuning: Tuning) 
     f = module.function(name, ["i32"] * 9)
     weights, cells, rows, x, x_row, tokens, out, stride, scratch = f.parameters
     form = structure.packing
-    if tuning.method == "relaxed16" and form.quants == "eight":
-        raise KernelError("Products of eight bits do not fit sums of sixteen.")
-    if tuning.method != "dot16" and (structure.wide or form.quants == "byte"):
-        raise KernelError(f"{tuning.method} needs 8-bit activations and unsigned weights.")
+    if tuning.method not in methods(structure):
+        raise KernelError(f"{form.name} has no products of the kind {tuning.method}.")
     if tuning.stored and not can_store(structure, tuning.method):
         raise KernelError(f"{form.name} has more sums than one vector to store.")
     stored = add_stored_tile(module, name + "_tile", structure, tuning) if tuning.stored else None

@@ -81,14 +81,20 @@ class Tuning:
     bytes per second from several places of its memory at once than from one."""
 
 
+def methods(structure: Structure) -> tuple[Method, ...]:
+    """Return how products can be made: sums of 16 bits have no room for those of eight bits."""
+    form = structure.packing
+    if form.quants == "byte" or structure.wide:
+        return ("dot16",)
+    return ("dot16", "relaxed32") if form.quants == "eight" else ("dot16", "relaxed16", "relaxed32")
+
+
 def can_store(structure: Structure, method: Method) -> bool:
     """Whether a tile's integer sums can be stored: there must be one vector of them."""
     form = structure.packing
     if form.quants == "byte":
         return structure.wide and method == "dot16"
     runs = form.group // 4
-    if form.quants == "eight":
-        return False
     fits = _fits(form, runs) >= runs or _wraps(form)
     return method == "relaxed16" and not structure.wide and fits
 

@@ -15,7 +15,7 @@ from ...formats.quant import BY_NAME
 from ..link import Binding, Constant, link
 from . import header
 from .header import activation
-from .kernel import Capabilities, Cost, Kernel, Span, ceil_div, spread
+from .kernel import EXACT, Capabilities, Cost, Kernel, Span, ceil_div, spread
 from .packing import Packing, packing
 
 _TOKENS_FROM = ("tokens", "outputs", "sequences")
@@ -23,7 +23,6 @@ _TOKENS_FROM = ("tokens", "outputs", "sequences")
 Arithmetic = Literal["f32", "int8", "f16"]
 """What products are made of: activations as they are, or rounded (``rounded.py``)."""
 ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
-_EXACT = 3e-5
 _ROUNDED = 5e-3
 
 
@@ -71,13 +70,12 @@ class LinearStructure:
     def tolerance(self) -> float:
         """How far Tunings may be from naive, as a share of the largest magnitude.
 
-        f32 sums of some thousand products in any order stay below a third of it. In int8, with a
-        prologue, a value at the border of two integers may be rounded either way: by the last bit
-        of its row's norm. One step of one column of some hundred is far below this, and so are
-        eight roundings to f16.
+        In int8, with a prologue, a value at the border of two integers may be rounded either way:
+        by the last bit of its row's norm. One step of one column of some hundred is far below this,
+        and so are eight roundings to f16.
         """
         exact = self.arithmetic == "int8" and not self.has_prologue
-        return _EXACT if exact or self.arithmetic == "f32" else _ROUNDED
+        return EXACT if exact or self.arithmetic == "f32" else _ROUNDED
 
     @property
     def outputs(self) -> int:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from ...errors import KernelError
 from ..link import link
 from . import rounded, rounded_tile, swap, wide
-from .kernel import Capabilities, Kernel, ceil_div, spread
+from .kernel import Capabilities, Kernel, spread
 from .linear import DirectTuning, LinearStructure, dense_roles, direct, refusal
 from .matvec import QuadTuning, quad, quad_default
 from .rounded import RoundedLanesTuning
 from .rounded_tile import RoundedTileTuning
+from .split_tile import SplitTile
 from .swap import SwapTuning
 from .wide import WideTuning
 
@@ -41,25 +42,8 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TileTuning:
-    """A workgroup computes ``block_rows`` x ``block_tokens``."""
-
-    block_rows: int = 64
-    """Weight rows (gate and up rows alternating where gated)."""
-    block_tokens: int = 64
-    block_columns: int = 16
-    """Columns per pass; a multiple of 8."""
-    thread_tokens: int = 4
-    """Tokens per thread (4 or 8), by four rows."""
-    split: int = 1
-    """Groups of threads that take every ``split``-th pass over the columns and add up at the end,
-    through workgroup memory: 1, 2 or 4."""
-
-    @property
-    def threads(self) -> int:
-        """Threads of the workgroup."""
-        each = self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
-        return each * self.split
+class TileTuning(SplitTile):
+    """Of weights and activations in f32."""
 
     def memory(self, structure: LinearStructure) -> int:
         """Return the bytes of workgroup memory."""
@@ -70,13 +54,8 @@ class TileTuning:
         """Whether the sums of a split fit where the weights of its tiles lay."""
         return (self.split - 1) * self.block_tokens <= self.split * self.block_columns
 
-    def groups(self, structure: LinearStructure) -> int:
-        """Return how many workgroups ``structure`` takes."""
-        outputs = self.block_rows // (2 if structure.gated else 1)
-        across = ceil_div(structure.outputs, outputs)
-        return across * ceil_div(structure.tokens, self.block_tokens)
 
-
+AnyTile = TileTuning | RoundedTileTuning
 RoundedTuning = DirectTuning | RoundedLanesTuning | RoundedTileTuning
 Tuning = RoundedTuning | QuadTuning | TileTuning | WideTuning | SwapTuning
 
@@ -153,10 +132,8 @@ def space(structure: LinearStructure, capabilities: Capabilities) -> list[Tuning
 
 
 def _tiles(
-    structure: LinearStructure,
-    given: Sequence[TileTuning | RoundedTileTuning],
-    capabilities: Capabilities,
-) -> list[TileTuning | RoundedTileTuning]:
+    structure: LinearStructure, given: Sequence[AnyTile], capabilities: Capabilities
+) -> list[AnyTile]:
     """Return the tiles of ``given`` that are worth timing, split over the columns where that is."""
     shapes = list(given)
     if not capabilities.software:  # there a barrier costs more than it saves
@@ -172,9 +149,7 @@ def _tiles(
     ]
 
 
-def _splits(
-    structure: LinearStructure, shape: TileTuning | RoundedTileTuning
-) -> list[TileTuning | RoundedTileTuning]:
+def _splits(structure: LinearStructure, shape: AnyTile) -> list[AnyTile]:
     """Return ``shape`` split over the columns, where that may pay.
 
     Two groups of threads where the grid is below ``_FEW_GROUPS``, four where it is below half of
@@ -214,7 +189,7 @@ def kernel(structure: LinearStructure, tuning: Tuning, capabilities: Capabilitie
         (
             "ops/matmul.wgsl",
             *parts.files,
-            "linear/split.wgsl" if tuning.split > 1 else "linear/split_none.wgsl",
+            tuning.role,
         ),
         constants={
             "BLOCK_ROWS": tuning.block_rows,

@@ -244,6 +244,7 @@ def lanes(parts: Roles, tuning: Tuning, capabilities: Capabilities) -> Kernel:
             *parts.files,
             *prologue_files("workgroup", staged=shared),
             f"linear/reduce_{tuning.reduction}.wgsl",
+            "linear/results.wgsl",
         ),
         constants={
             "WORKGROUP": tuning.workgroup,

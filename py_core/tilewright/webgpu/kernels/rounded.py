@@ -208,6 +208,7 @@ def kernel(
             *prologue,
             "linear/rounded_staged.wgsl" if staged else "linear/rounded_fresh.wgsl",
             f"linear/reduce_{tuning.reduction}.wgsl",
+            "linear/results.wgsl",
         ),
         constants={
             "WORKGROUP": tuning.workgroup,

@@ -8,31 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..link import link
-from .kernel import Capabilities, Kernel, ceil_div, spread
+from .kernel import Capabilities, Kernel, spread
 from .linear import LinearStructure, Roles
 from .rounded import BLOCK, block_bytes, block_roles
+from .split_tile import SplitTile
 
 
 @dataclass(frozen=True)
-class RoundedTileTuning:
-    """A workgroup computes ``block_rows`` x ``block_tokens``."""
+class RoundedTileTuning(SplitTile):
+    """Of codes, with a scale per 32 columns."""
 
-    block_rows: int = 64
-    """Weight rows (gate and up rows alternating where gated)."""
-    block_tokens: int = 64
     block_columns: int = 64
-    """Columns per pass; a multiple of 32."""
-    thread_tokens: int = 4
-    """Tokens per thread (4 or 8), by four rows."""
-    split: int = 1
-    """Groups of threads that take every ``split``-th pass over the columns and add up at the end,
-    through workgroup memory: 1, 2 or 4."""
-
-    @property
-    def threads(self) -> int:
-        """Threads of the workgroup."""
-        each = self.block_rows // 4 * (self.block_tokens // self.thread_tokens)
-        return each * self.split
 
     def memory(self, structure: LinearStructure) -> int:
         """Return the bytes of workgroup memory: codes, scales, and the sums of a split."""
@@ -44,12 +30,6 @@ class RoundedTileTuning:
     def has_room(self) -> bool:
         """Whether the sums of a split have a place: they have their own."""
         return True
-
-    def groups(self, structure: LinearStructure) -> int:
-        """Return how many workgroups ``structure`` takes."""
-        outputs = self.block_rows // (2 if structure.gated else 1)
-        across = ceil_div(structure.outputs, outputs)
-        return across * ceil_div(structure.tokens, self.block_tokens)
 
 
 TILES = (
@@ -76,7 +56,7 @@ def kernel(
         (
             "ops/matmul_rounded.wgsl",
             *roles.files,
-            "linear/split.wgsl" if tuning.split > 1 else "linear/split_none.wgsl",
+            tuning.role,
         ),
         constants={
             "BLOCK_ROWS": tuning.block_rows,
