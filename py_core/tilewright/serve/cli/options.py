@@ -16,14 +16,26 @@ from ...webgpu.kernels.linear import ARITHMETICS
 from ...webgpu.memory import Progress
 from ..chat import ChatModel, LoadOptions
 
+_MODEL = "a .gguf file (the first of a split set), a folder, or hf:org/repo[:QUANT|/file]"
+
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add MODEL and how it is loaded."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a .gguf file (the first of a split set), a folder, or hf:org/repo[:QUANT|/file]",
-    )
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
+    add_loading(parser)
+
+
+def add_either_model(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL or --model MODEL, for a command without other positional arguments."""
+    either = parser.add_mutually_exclusive_group(required=True)
+    unset: Any = argparse.SUPPRESS  # a default would undo the other form
+    either.add_argument("model", nargs="?", metavar="MODEL", default=unset, help=_MODEL)
+    either.add_argument("--model", metavar="MODEL", default=unset, help="the same")
+    add_loading(parser)
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """Add how a model is loaded."""
     parser.add_argument("--context", type=int, help="positions per sequence")
     parser.add_argument(
         "--kv",

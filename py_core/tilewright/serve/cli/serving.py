@@ -16,7 +16,7 @@ from . import options
 def add_commands(commands: Any) -> None:
     """Add the subcommands of this module."""
     serve = commands.add_parser("serve", help="the OpenAI API over HTTP, and the page beside it")
-    options.add_model(serve)
+    options.add_either_model(serve)
     options.add_backend(serve)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000, help="0 chooses a free one")
