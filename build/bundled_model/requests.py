@@ -11,50 +11,21 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from .composed import composed_request, loose_request, with_articles
+from .intents import Intent, Param, intents
+from .plain import phrase, plain, vocabulary
 from .values import Value, draw
 from .wording import LOOSENED, dress, loosened
-from .words import DATA, Words, is_held_out, pools, synonyms
+from .words import Words, is_held_out, pools, synonyms
 
 NO_TOOL = "None of my tools can do that."
 
 STRANGE_NAME = 0.3
 """Share of everyday tools under a made-up name, so that names must be read and not remembered."""
-
-
-@dataclass
-class Param:
-    """A parameter of an intent: its possible names and the kind of its values."""
-
-    key: str
-    names: list[str]
-    held_names: list[str]
-    kind: str
-    optional: bool
-
-
-@dataclass
-class Intent:
-    """One block of intents.txt."""
-
-    key: str
-    family: str
-    novel: bool
-    extra: bool = False
-    names: list[str] = field(default_factory=list)
-    held_names: list[str] = field(default_factory=list)
-    about: list[str] = field(default_factory=list)
-    held_about: list[str] = field(default_factory=list)
-    more_names: list[str] = field(default_factory=list)
-    more_about: list[str] = field(default_factory=list)
-    """Of the training alone, so that the held-out requests stay what they were."""
-    params: list[Param] = field(default_factory=list)
-    ask: list[str] = field(default_factory=list)
-    held_ask: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -77,45 +48,6 @@ class Drawn:
         """Whether the request holds the verb or a synonym of it."""
         said = self.request.lower()
         return any(word in said for word in (self.verb, *synonyms().get(self.verb, ())))
-
-
-def _split(text: str, separator: str | None) -> tuple[list[str], list[str]]:
-    known, _, held = text.partition("!")
-    return (
-        [part.strip() for part in known.split(separator) if part.strip()],
-        [part.strip() for part in held.split(separator) if part.strip()],
-    )
-
-
-@cache
-def intents() -> tuple[Intent, ...]:
-    """All intents: ``novel`` ones belong to the evaluation alone, ``extra`` to the training."""
-    found: list[Intent] = []
-    for line in (DATA / "intents.txt").read_text(encoding="utf-8").splitlines():
-        word, _, rest = line.partition(" ")
-        if word in ("intent", "novel", "extra"):
-            key, family = rest.split()
-            found.append(Intent(key, family, word == "novel", word == "extra"))
-        elif word == "names":
-            found[-1].names, found[-1].held_names = _split(rest, None)
-        elif word == "about":
-            found[-1].about, found[-1].held_about = _split(rest, "/")
-        elif word == "more":
-            what, _, listed = rest.partition(" ")
-            if what == "names":
-                found[-1].more_names = listed.split()
-            else:
-                found[-1].more_about = _split(listed, "/")[0]
-        elif word in ("param", "param?"):
-            names, _, kind = rest.partition("=")
-            key, _, names = names.strip().partition(" ")
-            known, held = _split(names, "/")
-            found[-1].params.append(Param(key, known, held, kind.strip(), word == "param?"))
-        elif word == "ask":
-            found[-1].ask.append(rest)
-        elif word == "held":
-            found[-1].held_ask.append(rest)
-    return tuple(found)
 
 
 def function_schema(
@@ -188,18 +120,20 @@ def _kin_names(intent: Intent, param: Param) -> list[str]:
     return sorted(_names_of_kind(param.kind) - mine)
 
 
-TYPE_NAME = 0.2
-"""Share of the training's parameters, alone in their type, under a made-up name."""
+TYPE_NAME = 0.3
+"""Share of the training's parameters, alone in their type, under a name that tells nothing."""
 UNSAID = 0.15
 """Share of the training's tools with an optional parameter more, which no request speaks of."""
 
 
 def _rename_by_type(words: Words, slots: list[Slot]) -> None:
-    """Give some parameters made-up names, where the type tells which is which."""
+    """Give some parameters any names, where the type tells which is which."""
     types = [slot.value.type for slot in slots]
     for slot in slots:
         if types.count(slot.value.type) == 1 and words.rng.random() < TYPE_NAME:
-            slot.name = words.invented()
+            name = words.invented() if words.rng.random() < 0.3 else plain(words, "noun")
+            if all(name != other.name for other in slots):
+                slot.name = name
 
 
 def _unsaid(words: Words, params: list[tuple[str, Value, bool]]) -> list[tuple[str, Value, bool]]:
@@ -307,6 +241,9 @@ _COMPOSED_KINDS = (
 
 
 def _composed_value(words: Words, kind: str) -> Value:
+    if kind == "phrase":
+        text = phrase(words, words.rng.choice(("thing", "title", "song", "word")))
+        return Value(text, text, "string")
     if kind == "code":
         text = words.letters()
         return Value(text, text, "string")
@@ -327,8 +264,38 @@ def _composed_params(words: Words) -> dict[str, tuple[str, Value]]:
         else:
             name = words.pick("toolparam_string") if rng.random() < 0.85 else words.invented()
             kind = rng.choice(_COMPOSED_KINDS)
+        if not words.held_out:
+            name = _plain_name(words, name, kind)
+            kind = "phrase" if kind not in _NUMBERS and rng.random() < 0.2 else kind
         params[name] = kind, _composed_value(words, kind)
     return params
+
+
+PLAIN = 0.5
+"""Share of the training's composed tools and of their parameters that have a plain word as name."""
+
+
+def _plain_name(words: Words, name: str, kind: str) -> str:
+    """The name of a parameter, or a plain word (or two) instead."""
+    rng = words.rng
+    if rng.random() >= PLAIN:
+        return name if rng.random() < 0.9 else words.invented()
+    word = plain(words, "measure" if kind in _NUMBERS and rng.random() < 0.6 else "noun")
+    return (
+        f"{plain(words, rng.choice(('noun', 'adjective')))}_{word}" if rng.random() < 0.15 else word
+    )
+
+
+def tool_word(words: Words, kind: str) -> str:
+    """A "verb" or a "noun" of composed tools."""
+    if not words.held_out and words.rng.random() < PLAIN:
+        return plain(words, kind)
+    return words.rng.choice(pools()[f"tool{kind}"])
+
+
+def is_tool_word(word: str, kind: str) -> bool:
+    """Whether a word is a "verb" or a "noun" of composed tools."""
+    return word in pools()[f"tool{kind}"] or word in vocabulary()[kind]
 
 
 @cache
@@ -342,8 +309,8 @@ def draw_composed(words: Words, verb: str | None = None, noun: str | None = None
     rng = words.rng
     invented = verb is None and noun is None and rng.random() < 0.35
     while True:
-        chosen_verb = verb or (words.invented() if invented else rng.choice(pools()["toolverb"]))
-        chosen_noun = noun or (words.invented() if invented else rng.choice(pools()["toolnoun"]))
+        chosen_verb = verb or (words.invented() if invented else tool_word(words, "verb"))
+        chosen_noun = noun or (words.invented() if invented else tool_word(words, "noun"))
         clear = words.held_out or f"{chosen_verb}_{chosen_noun}" not in _everyday_names()
         if (verb and noun) or (
             clear and is_held_out(f"{chosen_verb} {chosen_noun}") == words.held_out

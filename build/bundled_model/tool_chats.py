@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
-from .requests import NO_TOOL, Drawn, draw_composed, draw_intent, intents
+from .intents import Intent, intents
+from .requests import (
+    NO_TOOL,
+    Drawn,
+    draw_composed,
+    draw_intent,
+    is_tool_word,
+    tool_word,
+)
 from .talk import small_talk
 from .words import Words, pools, synonyms
 
@@ -28,8 +37,15 @@ SIZES = (1, 2, 3, 3, 4, 4)
 NEAR, NEAR_IN_TRAINING = 0.4, 0.3
 """Share of the misfits that have a verb or a noun with one of the tools in common."""
 COMPOSED = 0.45
-COMPOSED_IN_TRAINING = 0.3
-"""Share of composed tools.  They are learned sooner than the everyday ones."""
+COMPOSED_IN_TRAINING = 0.4
+"""Share of composed tools."""
+EXTRA = 0.5
+"""Share of the training's everyday tools whose intents the evaluation does not have."""
+
+
+@cache
+def _kinds_of_intents(novel: bool, extra: bool) -> list[Intent]:
+    return [i for i in intents() if i.novel == novel and i.extra == extra]
 
 
 def _fresh(words: Words, novel: bool = False) -> Drawn:
@@ -37,8 +53,8 @@ def _fresh(words: Words, novel: bool = False) -> Drawn:
     share = COMPOSED if words.held_out else COMPOSED_IN_TRAINING
     if words.rng.random() < share and not novel:
         return draw_composed(words)
-    chosen = [i for i in intents() if i.novel == novel and not (i.extra and words.held_out)]
-    return draw_intent(words, words.rng.choice(chosen))
+    extra = not words.held_out and words.rng.random() < EXTRA
+    return draw_intent(words, words.rng.choice(_kinds_of_intents(novel, extra)))
 
 
 def _near_miss(words: Words, drawn: Drawn) -> Drawn | None:
@@ -47,11 +63,11 @@ def _near_miss(words: Words, drawn: Drawn) -> Drawn | None:
     if len(parts) != 2 or drawn.family != drawn.tool["function"]["name"]:
         return None
     verb, noun = parts
-    if verb not in pools()["toolverb"] or noun not in pools()["toolnoun"]:
+    if not is_tool_word(verb, "verb") or not is_tool_word(noun, "noun"):
         return None
     if words.rng.random() < 0.5:
-        return draw_composed(words, verb=verb, noun=words.rng.choice(pools()["toolnoun"]))
-    return draw_composed(words, verb=words.rng.choice(pools()["toolverb"]), noun=noun)
+        return draw_composed(words, verb=verb, noun=tool_word(words, "noun"))
+    return draw_composed(words, verb=tool_word(words, "verb"), noun=noun)
 
 
 def _name(drawn: Drawn) -> str:

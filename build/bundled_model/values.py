@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .plain import phrase
 from .words import Words, is_held_out, pools
 
 NUMBER_WORDS = tuple(
@@ -91,9 +92,10 @@ def _filename(words: Words) -> str:
     return f"{stem}.{words.any('extension')}"
 
 
-UNFAMILIAR = 0.35
+UNFAMILIAR = 0.45
 """Share of the training's open values that nobody expects in their place, so that a value must be
-copied and cannot be remembered: made-up words, values of another kind, known ones misspelt.
+copied and cannot be remembered: made-up words, values of another kind, known ones misspelt, plain
+words put together.
 """
 
 
@@ -103,8 +105,10 @@ def _unfamiliar(words: Words, kind: str, capital: bool) -> str:
     while True:
         form = rng.random()
         if form < 0.4:
+            return phrase(words, kind)
+        if form < 0.65:
             text = " ".join(words.invented(capital) for _ in range(rng.choice((1, 1, 1, 2))))
-        elif form < 0.7:
+        elif form < 0.8:
             text = words.pick(rng.choice(tuple(_INVENTED)))
         else:
             text = _misspelt(words, words.pick(kind))

@@ -45,6 +45,23 @@ def pools() -> dict[str, tuple[str, ...]]:
     return _lists("values.txt") | _lists("story_fills.txt")
 
 
+def extra_files() -> list[Path]:
+    """The files of intents that are for training only, with pools of their own."""
+    return sorted((DATA / "extra").glob("*.txt"))
+
+
+@cache
+def extra_pools() -> dict[str, tuple[str, ...]]:
+    """Pools of the training alone: the lines "values kind: value, value" of those files."""
+    found: dict[str, tuple[str, ...]] = {}
+    for file in extra_files():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.startswith("values "):
+                kind, _, values = line.removeprefix("values ").partition(":")
+                found[kind] = tuple(value.strip() for value in values.split(","))
+    return found
+
+
 @cache
 def synonyms() -> dict[str, tuple[str, ...]]:
     """Other ways to say a verb."""
@@ -79,6 +96,8 @@ class Words:
 
     def pick(self, kind: str) -> str:
         """One value of a pool, from this source's side of the split."""
+        if kind in extra_pools():
+            return self.rng.choice(extra_pools()[kind])
         return self.rng.choice(_split_pool(kind, self.held_out))
 
     def any(self, kind: str) -> str:

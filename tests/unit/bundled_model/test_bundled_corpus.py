@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from bundled_model import chat_format, corpus, requests, stories, tool_chats, wording
+from bundled_model.intents import held_out_names, intents
+from bundled_model.plain import phrase, vocabulary
 from bundled_model.tokenizer import SPACE, SPECIALS, Tokenizer, train
 from bundled_model.words import Words, held_out_words, is_held_out, pools
 from jinja2 import StrictUndefined
@@ -71,7 +73,7 @@ def test_training_never_uses_held_out_values_or_phrasings() -> None:
     }
     assert held
     assert not held & cities
-    for intent in requests.intents():
+    for intent in intents():
         assert not set(intent.ask) & set(intent.held_ask)
         assert not set(intent.names) & set(intent.held_names)
         assert intent.novel or (intent.ask and intent.names and intent.about)
@@ -79,15 +81,28 @@ def test_training_never_uses_held_out_values_or_phrasings() -> None:
         assert len(intent.ask) == len(set(intent.ask))
 
 
+def test_plain_words_are_many_and_none_is_held_out() -> None:
+    held = {value for values in pools().values() for value in values if is_held_out(value)}
+    for kind, least in (("noun", 1000), ("verb", 400), ("adjective", 300), ("measure", 150)):
+        words = vocabulary()[kind]
+        assert len(set(words)) == len(words) > least
+        assert not held & set(words)
+        assert not held_out_names() & set(words)
+    source = Words(random.Random(4))
+    made = {phrase(source, kind) for kind in ("task", "message", "dish") for _ in range(300)}
+    assert len(made) > 850
+    assert not any(re.search(r"\b[NAP]\b|\bns?\b|\bv\b", text) for text in made)
+
+
 def test_novel_intents_never_reach_training() -> None:
-    novel = {name for intent in requests.intents() if intent.novel for name in intent.names}
+    novel = {name for intent in intents() if intent.novel for name in intent.names}
     for kind, (_, tools) in islice(corpus.stream(8), 400):
         assert kind
         assert not novel & {t["function"]["name"] for t in tools}
 
 
 def test_extra_intents_never_reach_the_evaluation() -> None:
-    extra = {intent.key for intent in requests.intents() if intent.extra}
+    extra = {intent.key for intent in intents() if intent.extra}
     assert len(extra) > 30
     for held_out in (False, True):
         words = Words(random.Random(12), held_out)
@@ -121,7 +136,7 @@ def test_no_request_of_the_training_means_two_tools_of_a_box() -> None:
 def test_a_loosened_phrasing_keeps_its_slots_and_telling_words() -> None:
     words = Words(random.Random(15))
     changed = 0
-    for intent in requests.intents():
+    for intent in intents():
         for ask in intent.ask:
             other = wording.loosened(words, ask)
             changed += other != ask
@@ -225,7 +240,7 @@ def test_no_training_phrasing_is_a_held_out_one_in_other_order() -> None:
         bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", template.lower())
         return frozenset(re.findall(r"[a-z]+", bare)) - small
 
-    for intent in requests.intents():
+    for intent in intents():
         for held in intent.held_ask:
             for ask in intent.ask:
                 assert sorted(held.lower().split()) != sorted(ask.lower().split())
