@@ -37,8 +37,8 @@ PREFILL = 32
 TURNS = 4
 SLOW = 3.0
 """Seconds of a kernel that is not timed again."""
-WHOLE_SECONDS = 15.0
-"""For whole steps that are compared; two turns at least."""
+WHOLE_SECONDS, WHOLE_TURNS = 15.0, 4
+"""For whole steps that are compared, and turns at least."""
 BURST = 0.1
 """Seconds of a burst of one kernel, about."""
 HOPELESS = 2.5
@@ -146,7 +146,7 @@ async def whole_steps(
         await submit(device, [replace(dispatch, grid=(1, 1, 1)) for dispatch in plans[name]])
     end = clock() + WHOLE_SECONDS
     turn = 0
-    while turn < 2 or clock() < end:
+    while turn < WHOLE_TURNS or clock() < end:
         turn += 1
         for name in sorted(plans, reverse=turn % 2 == 0):  # who is first in a turn is not always
             start = clock()
@@ -155,14 +155,14 @@ async def whole_steps(
     return least
 
 
-async def exhaustive(
-    bench: Bench, workload: Workload, records: Records, clock: Clock, limit: float
-) -> Line:
+async def exhaustive(bench: Bench, workload: Workload, records: Records, limit: float) -> Line:
     """Time every candidate of a step's largest kernels; how near is the tuner's choice?
 
-    For ``limit`` seconds. Whole steps with what is best by this are then timed turn by turn with
-    those of the tuner: ``share_of_best`` is how near these come.
+    For ``limit`` seconds, by the clock on the wall, as the tuner does. Whole steps with what is
+    best by this are then timed turn by turn with those of the tuner: ``share_of_best`` is how near
+    these come.
     """
+    clock = time.perf_counter
     capabilities = bench.device.capabilities
     await workload.fill()
     workload.use(1 if workload.name == "decode" else PREFILL)
@@ -195,6 +195,8 @@ async def exhaustive(
             {
                 "kernel": subject.module.kernel(subject.structure, chosen, capabilities).label,
                 "candidates": len(tunings),
+                "best": fastest,
+                "tuned": space.name(chosen),
                 "share_of_best": round(least[fastest] / least[space.name(chosen)], 3),
             }
         )
@@ -328,7 +330,7 @@ async def everything(
             if "compare" in parts:
                 tell({**await compare(bench, workload, choices, clock, limit), **common})
             if "exhaustive" in parts:
-                found = await exhaustive(bench, workload, records, clock, limit)
+                found = await exhaustive(bench, workload, records, limit)
                 tell({**found, **common})
             workload.release()
         bench.release()
