@@ -104,9 +104,31 @@ def test_forced_runs_are_skipped_ahead(small_vocabulary: TokenVocabulary) -> Non
     assert len(ids) < len(text)
     for byte in b"the foo of the fooz"[len(text) :]:
         constraint.accept(byte + 2)
-    assert constraint.forced()[-1:] != [END]
-    constraint.accept(small_vocabulary.longest_tokens(b"ab")[0])
-    assert list(constraint.forced()) == [END]
+    assert list(constraint.forced()) == [*small_vocabulary.longest_tokens(b"ab"), END]
+
+
+def test_a_forced_run_ends_before_what_may_be_one_token_with_the_rest() -> None:
+    pieces = ['{"a', '":', " ", "{", "}", " {}}", ' {"', "b", '"', "\n"]
+    ids = {piece: 1 + number for number, piece in enumerate(pieces)}
+    vocabulary = TokenVocabulary([b"</s>", *(p.encode() for p in pieces)], end_ids={0})
+
+    def forced(text: str) -> list[int]:
+        return list(grammar_of(text, vocabulary).constraint().forced())
+
+    head = [ids['{"a'], ids['":']]
+    # the run is '{"a": {': its last two bytes may belong to " {}}" or to ' {"'
+    assert forced('root ::= "{\\"a\\": {" ("}" | "\\"b\\"}") "}"') == head
+    # no token goes on here as the grammar does, so that all of it is settled
+    assert forced('root ::= "{\\"a\\": {" "b" [b]') == [
+        *head,
+        ids[" "],
+        ids["{"],
+        ids["b"],
+        ids["b"],
+        0,
+    ]
+    assert forced('root ::= "{\\"a\\": {" ("b" | "\\n")') == [*head, ids[" "], ids["{"]]
+    assert forced('root ::= "{\\"a\\": {" "}}"') == [*head, ids[" {}}"], 0]
 
 
 def test_an_answer_is_closed_before_its_tokens_run_out(small_vocabulary: TokenVocabulary) -> None:

@@ -18,6 +18,8 @@ from .vocabulary import MARK, TokenVocabulary
 Encode = Callable[[str], list[int]]
 _RESERVE = 8
 """Tokens kept beyond what the shortest completion and one more branch need."""
+_LONGEST = 64
+"""Bytes of a token that a forced run may end within."""
 
 
 class CompiledGrammar:
@@ -50,6 +52,40 @@ class CompiledGrammar:
         if b"".join([self.vocabulary.spelling(token) for token in ids]) == data:
             return ids
         return self.vocabulary.longest_tokens(data)
+
+    def settled(self, run: bytes, after: State) -> int:
+        """Return how many bytes of a forced run no token reaches into that also holds what follows.
+
+        What comes behind it may be one token with it: after ``"arguments": {``, whose rest may be
+        ``}}``, the model expects the token `` {}}`` where its vocabulary has it, and a space of
+        its own is nothing that it has ever seen there.
+        """
+        settled = len(run)
+        for size in range(1, min(len(run), _LONGEST) + 1):
+            if self._grows(run[-size:], after):
+                settled = len(run) - size
+        return settled
+
+    def _grows(self, beginning: bytes, after: State) -> bool:
+        """Return whether a token begins so and goes on as the grammar allows in ``after``."""
+        tokens = self.vocabulary.everything
+        node = tokens.root
+        for byte in beginning:
+            child = next((child for key, child in tokens.expand(node) if key == byte), None)
+            if child is None:
+                return False
+            node = child
+        open_ends = [(node, after)]
+        while open_ends:
+            node, state = open_ends.pop()
+            for byte, child in tokens.expand(node):
+                following = self.automaton.step(state, byte)
+                if following is not None:
+                    tokens.expand(child)  # finds its ends
+                    if child.ends > child.low:
+                        return True
+                    open_ends.append((child, following))
+        return False
 
     def constraint(self, *, max_tokens: int | None = None, force: bool = True) -> TokenConstraint:
         """Return a constraint for one answer.
@@ -86,19 +122,22 @@ class TokenConstraint:
         automaton.forget()
         state = self._state
         if state.accepting and not state.allowed:
-            self._ended = True
-            return self._compiled.vocabulary.end_ids[:1]
+            return self._end()
         if self._left is not None:
             closing = self._closing(state, self._left)
             if closing is not None:
                 return closing
         if not self._force:
             return []
-        run, _ = automaton.forced(state)
-        ids = self._tokens(run)
+        ids = self._tokens(*automaton.forced(state))
         for token in ids:
             self._advance(token)
-        return ids
+        complete = self._state.accepting and not self._state.allowed
+        return ids + self._end() if complete else ids
+
+    def _end(self) -> list[int]:
+        self._ended = True
+        return self._compiled.vocabulary.end_ids[:1]
 
     def _closing(self, state: State, left: int) -> list[int] | None:
         """Return the shortest completion and an end token, where no more than that fits."""
@@ -138,17 +177,22 @@ class TokenConstraint:
         if self._left is not None:
             self._left -= 1
 
-    def _tokens(self, run: bytes) -> list[int]:
+    def _tokens(self, run: bytes, after: State) -> list[int]:
         """Return the tokens that a forced run of bytes consists of in any case.
 
-        The last one may yet grow together with what follows, so it stays open. Where the tokenizer
-        spells the run otherwise, nothing is forced.
+        Where the tokenizer spells the run otherwise, nothing is forced.
         """
         compiled = self._compiled
         text = run.decode("utf-8", "ignore") if MARK not in run else ""
         ids = compiled.encode(text) if text else []
-        spelled = b"".join([compiled.vocabulary.spelling(token) for token in ids])
-        return ids[:-1] if spelled == run else []
+        pieces = [compiled.vocabulary.spelling(token) for token in ids]
+        if b"".join(pieces) != run:
+            return []
+        end, safe = len(run), compiled.settled(run, after)
+        while ids and end > safe:
+            end -= len(pieces.pop())
+            ids.pop()
+        return ids
 
 
 def _only(vocabulary: TokenVocabulary) -> bytes:

@@ -62,11 +62,16 @@ class Dialect(ABC):
         return grammar.sequence([without(grammar, self.begin), grammar.optional(calls)])
 
 
+_SAY_NOTHING = frozenset(("type", "properties", "required", "title", "description"))
+"""Keywords beside which a schema without properties means: there are no arguments."""
+
+
 def arguments_of(grammar: Grammar, tool: Tool) -> Node:
-    """Return the grammar of a tool's arguments."""
+    """Return the grammar of a tool's arguments; without properties there are none."""
     schema = dict(tool.parameters or {})
     schema.setdefault("type", "object")
-    if not tool.parameters:
+    declared = "properties" in schema or not tool.parameters
+    if declared and not schema.get("properties") and schema.keys() <= _SAY_NOTHING:
         schema["additionalProperties"] = False
     return SchemaCompiler(grammar, schema).compile(schema, "")
 
