@@ -14,9 +14,13 @@ from .words import DATA, Words, is_held_out, pools
 
 
 @cache
-def vocabulary() -> dict[str, tuple[str, ...]]:
-    """Words by kind (noun, verb, adjective, measure), none of them held out."""
-    held = {name for names in held_out_names() for name in names.split("_")}
+def vocabulary(names: bool = True) -> dict[str, tuple[str, ...]]:
+    """Words by kind (noun, verb, adjective, measure), none of them held out.
+
+    ``names``: for parameters and tools; else for values, which may be what no training calls a
+    parameter: a token that is never seen cannot be copied ("town").
+    """
+    held = {word for name in held_out_names() for word in name.split("_")} if names else set()
     for values in pools().values():
         for value in values:
             if is_held_out(value):
@@ -74,7 +78,7 @@ def phrase(words: Words, kind: str) -> str:
         letter = match[0]
         if letter == "P":
             return words.person()[0]
-        said = plain(words, _KINDS[letter[0].lower()])
+        said = words.rng.choice(vocabulary(names=False)[_KINDS[letter[0].lower()]])
         if letter == "ns" and not said.endswith("s"):
             said += "s"
         return said.capitalize() if letter[0].isupper() else said

@@ -255,7 +255,8 @@ def _composed_params(words: Words) -> dict[str, tuple[str, Value]]:
     """Zero to three parameters: name -> (kind, value)."""
     rng = words.rng
     params: dict[str, tuple[str, Value]] = {}
-    for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3))):
+    amounts = (0, 1, 1, 1, 2, 2, 3) if words.held_out else (0, 1, 1, 2, 2, 2, 3, 3)
+    for _ in range(rng.choice(amounts)):
         if rng.random() < 0.4:
             name, kind = (
                 words.pick("toolparam_int"),

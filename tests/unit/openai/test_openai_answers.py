@@ -240,6 +240,30 @@ async def test_a_strict_call_may_take_the_tokens_that_it_was_given() -> None:
     assert [json.loads(call["function"]["arguments"]) for call in made] == [{"city": "Köln"}]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "arguments"),
+    [
+        (None, {}),
+        ({"type": "object", "properties": {}}, {}),
+        ({"properties": {}, "required": [], "title": "Nothing"}, {}),
+        ({"type": "object"}, {"a": 1}),
+        ({"type": "object", "properties": {}, "additionalProperties": True}, {"a": 1}),
+    ],
+)
+async def test_a_strict_tool_that_declares_no_parameters_gets_none(
+    parameters: dict[str, Any] | None, arguments: dict[str, Any]
+) -> None:
+    function = {"name": "ping", "strict": True, "parameters": parameters}
+    if parameters is None:
+        del function["parameters"]
+    call = '<tool_call>\n{"name": "ping", "arguments": {"a": 1}}\n</tool_call>'
+    tools = [{"type": "function", "function": function}]
+    body = await chat(ScriptedModel(call, willing=True), tools=tools, max_tokens=400)
+    made = body["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert made["name"] == "ping"
+    assert json.loads(made["arguments"]) == arguments
+
+
 async def test_response_formats_constrain() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     named = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
