@@ -17,6 +17,56 @@ _LOOSE_STARTS = re.findall(
 _LOOSE_NUMBERS = ("{}", "with {}", "at {}", "of {}", "{} times", "to {}", "by {}", "up to {}")
 _LOOSE_WORDS = ("{}", "for {}", "to {}", "with {}", "in {}", "called {}", "about {}", "from {}")
 
+_FORMS = (
+    "{key} {value}",
+    "with {key} {value}",
+    "with the {key} {value}",
+    "with {key} set to {value}",
+    "at a {key} of {value}",
+    "using {value} as the {key}",
+)
+"""How a parameter and its value are said, in training and evaluation."""
+_MORE_FORMS = (
+    "of {key} {value}",
+    "that has the {key} {value}",
+    "having a {key} of {value}",
+    "and let its {key} be {value}",
+    "({key}: {value})",
+    "so that the {key} is {value}",
+    "taking {value} for the {key}",
+    "with {value} as {key}",
+    "on {key} {value}",
+    "under {key} {value}",
+    "by {key} {value}",
+    "which has the {key} {value}",
+    "the {key} being {value}",
+    "given a {key} of {value}",
+    "and the {key} must be {value}",
+    "and set the {key} to {value}",
+    "so {key} equals {value}",
+    "let {key} be {value}",
+    "{value} goes into {key}",
+    "choosing {value} as {key}",
+    "provided that its {key} is {value}",
+    "put {value} for the {key}",
+    "it has {key} {value}",
+    "{key}={value}",
+    "and its {key} is {value}",
+    "if the {key} is {value}",
+    "when {key} is {value}",
+    "of which the {key} is {value}",
+    "in {key} {value}",
+    "from {key} {value}",
+    "I want {value} as its {key}",
+)
+"""In training only."""
+_HELD_FORMS = (
+    "where the {key} is {value}",
+    "whose {key} is {value}",
+    "for {key} {value}",
+)
+"""In evaluation only."""
+
 
 def loose_request(words: Words, verb: str, noun: str, values: list[Value]) -> str:
     """A request that shares a word or two with its tool and names no parameter."""
@@ -65,60 +115,13 @@ def composed_request(
     if style < 0.2 and said:
         pairs = " and ".join(f"the {key} should be {value}" for key, value in said)
         return dress(words, "do", f"{verb} {article} {noun}; {pairs}").rstrip("?")
-    forms = {
-        "plain": lambda key, value: f"{key} {value}",
-        "with": lambda key, value: f"with {key} {value}",
-        "with the": lambda key, value: f"with the {key} {value}",
-        "set": lambda key, value: f"with {key} set to {value}",
-        "a": lambda key, value: f"at a {key} of {value}",
-        "using": lambda key, value: f"using {value} as the {key}",
-    }
-    if not words.held_out:
-        forms |= {
-            "of": lambda key, value: f"of {key} {value}",
-            "that has": lambda key, value: f"that has the {key} {value}",
-            "having": lambda key, value: f"having a {key} of {value}",
-            "its": lambda key, value: f"and let its {key} be {value}",
-            "colon": lambda key, value: f"({key}: {value})",
-            "so that": lambda key, value: f"so that the {key} is {value}",
-            "taking": lambda key, value: f"taking {value} for the {key}",
-            "value first": lambda key, value: f"with {value} as {key}",
-            "on": lambda key, value: f"on {key} {value}",
-            "under": lambda key, value: f"under {key} {value}",
-            "by": lambda key, value: f"by {key} {value}",
-            "which has": lambda key, value: f"which has the {key} {value}",
-            "being": lambda key, value: f"the {key} being {value}",
-            "given": lambda key, value: f"given a {key} of {value}",
-            "must": lambda key, value: f"and the {key} must be {value}",
-            "whatever": lambda key, value: f"and set the {key} to {value}",
-            "equals": lambda key, value: f"so {key} equals {value}",
-            "let": lambda key, value: f"let {key} be {value}",
-            "goes": lambda key, value: f"{value} goes into {key}",
-            "choosing": lambda key, value: f"choosing {value} as {key}",
-            "provided": lambda key, value: f"provided that its {key} is {value}",
-            "put": lambda key, value: f"put {value} for the {key}",
-            "has": lambda key, value: f"it has {key} {value}",
-            "sign": lambda key, value: f"{key}={value}",
-            "and its": lambda key, value: f"and its {key} is {value}",
-            "if": lambda key, value: f"if the {key} is {value}",
-            "when": lambda key, value: f"when {key} is {value}",
-            "of which": lambda key, value: f"of which the {key} is {value}",
-            "in": lambda key, value: f"in {key} {value}",
-            "from": lambda key, value: f"from {key} {value}",
-            "told": lambda key, value: f"I want {value} as its {key}",
-        }
-    held_forms = {
-        "where": lambda key, value: f"where the {key} is {value}",
-        "whose": lambda key, value: f"whose {key} is {value}",
-        "for": lambda key, value: f"for {key} {value}",
-    }
+    forms = _FORMS if words.held_out else _FORMS + _MORE_FORMS
     use_held = words.held_out and rng.random() < 0.5
     parts = []
     for index, (key, value) in enumerate(said):
-        form = rng.choice(list((held_forms if use_held else forms).values()))
-        parts.append(
-            form(key, value) if index == 0 else rng.choice((" and ", ", ")) + form(key, value)
-        )
+        form = rng.choice(_HELD_FORMS if use_held else forms)
+        joiner = rng.choice((" and ", ", ")) if index else ""
+        parts.append(joiner + form.format(key=key, value=value))
     tail = "".join(parts)
     start = "I want to " if rng.random() < 0.15 else ""
     template = "I want" if start else "x"

@@ -13,7 +13,7 @@ from .analysis import checked
 from .automaton import Automaton, State
 from .expression import Grammar
 from .masks import MaskMaker
-from .vocabulary import MARK, TokenVocabulary
+from .vocabulary import MARK, TokenVocabulary, TrieNode
 
 Encode = Callable[[str], list[int]]
 _RESERVE = 8
@@ -69,13 +69,10 @@ class CompiledGrammar:
     def _grows(self, beginning: bytes, after: State) -> bool:
         """Return whether a token begins so and goes on as the grammar allows in ``after``."""
         tokens = self.vocabulary.everything
-        node = tokens.root
+        found: TrieNode | None = tokens.root
         for byte in beginning:
-            child = next((child for key, child in tokens.expand(node) if key == byte), None)
-            if child is None:
-                return False
-            node = child
-        open_ends = [(node, after)]
+            found = found and tokens.child(found, byte)
+        open_ends = [(found, after)] if found else []
         while open_ends:
             node, state = open_ends.pop()
             for byte, child in tokens.expand(node):

@@ -109,6 +109,10 @@ class Group:
                 at = end
         return node.children
 
+    def child(self, node: TrieNode, byte: int) -> TrieNode | None:
+        """Return the child of a node under one byte."""
+        return next((child for key, child in self.expand(node) if key == byte), None)
+
 
 class Division(NamedTuple):
     """The tokens as free text of certain classes sees them, by characters that are free."""
@@ -182,11 +186,10 @@ class TokenVocabulary:
             node, best = group.root, -1
             size = 0
             while True:
-                children = group.expand(node)
+                byte = data[node.depth] if node.depth < len(data) else -1
+                following = group.child(node, byte)
                 if node.ends > node.low:
                     best, size = group.ids[node.low], node.depth
-                byte = data[node.depth] if node.depth < len(data) else -1
-                following = next((child for key, child in children if key == byte), None)
                 if following is None:
                     break
                 node = following
