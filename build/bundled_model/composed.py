@@ -94,7 +94,7 @@ _MORE_FORMS = (
     "make {value} the {key}",
     "{value} is the {key}",
 )
-"""In training only; the last ones so that a value may stand before what it is a value of."""
+"""In training only."""
 _HELD_FORMS = (
     "where the {key} is {value}",
     "whose {key} is {value}",
